@@ -1,0 +1,40 @@
+"""What can go wrong, as exceptions: one tree, each with the sentence that a person should read."""
+
+from __future__ import annotations
+
+
+class MllmriskError(Exception):
+    """Any error of this package that a caller can act on."""
+
+
+class UsageError(MllmriskError):
+    """The call or a configuration is wrong (exit code 2)."""
+
+
+class ManifestError(UsageError):
+    """A manifest of images cannot be used; the message says which row and why."""
+
+
+class MissingExtraError(MllmriskError):
+    """A part needs a package that is not installed; the message holds the line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'mllmrisk[{extra}]'")
+        self.extra = extra
+
+
+class StoreError(MllmriskError):
+    """A run folder cannot be used: another RunSpec, another schema, or not a run."""
+
+
+class ImageError(MllmriskError):
+    """An input gave no image or no features.
+
+    Attributes:
+        code: the reason as one word (`empty`, `not_an_image`, `unsupported`, `truncated`, `corrupt`, `limit`,
+            `too_small`, `unreadable`), as it stands in `n_unscored` and in error columns.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,1 @@
+//! Many inputs on a stated number of threads.

@@ -1,0 +1,1 @@
+//! From scores to estimates with intervals.
