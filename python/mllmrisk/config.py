@@ -1,0 +1,122 @@
+"""Suites and profiles: versioned TOML, read into frozen structs; an unknown key is an error.
+
+A suite says *what* is measured, a profile *who*. Both come from the package (`configs/`) or from the user's file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mllmrisk.errors import UsageError
+from mllmrisk.registry import did_you_mean
+
+CONFIGS = Path(__file__).parent / "configs"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is measured: experiments in their order, each with its parameters.
+
+    Attributes:
+        experiments: one table per experiment; `kind` names it, the other keys are its parameters, checked by the
+            experiment itself (:func:`parameters`).
+        resamples: bootstrap resamples behind every interval.
+    """
+
+    name: str
+    version: int
+    about: str
+    experiments: list[dict[str, Any]]
+    resamples: int = 10_000
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is measured: detectors and judges by registered name or file."""
+
+    name: str
+    version: int
+    about: str
+    detectors: list[str] = []
+    judges: list[str] = []
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A config with the digest of the text that it was read from."""
+
+    value: Any
+    digest: str
+
+
+def names(kind: str) -> list[str]:
+    """Names of the configs that come with the package; `kind` is `suites`, `profiles` or `prompts`."""
+    return sorted(path.stem for path in (CONFIGS / kind).glob("*.toml"))
+
+
+def _find(kind: str, name: str) -> Path:
+    packaged = CONFIGS / kind / f"{name}.toml"
+    if name in names(kind):
+        return packaged
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if path.is_file():
+            return path
+        raise UsageError(f"no such file: {name}")
+    word = kind.removesuffix("s")
+    raise UsageError(
+        f"no {word} is named {name!r}.{did_you_mean(name, names(kind))} Known: {', '.join(names(kind))}; "
+        f"or give a .toml file"
+    )
+
+
+def parse(text: str, struct: type[S], where: str) -> S:
+    """Reads TOML text into a struct.
+
+    Raises:
+        UsageError: not TOML, an unknown key, a missing key or a value of the wrong type; the message names `where`.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(text), struct)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as wrong:
+        raise UsageError(f"{where}: {wrong}") from wrong
+
+
+def load(kind: str, name: str, struct: type[S]) -> Loaded:
+    """The packaged config `name`, or the user's file of that path, with its digest."""
+    path = _find(kind, name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise UsageError(f"{path}: {wrong}") from wrong
+    return Loaded(parse(text, struct, str(path)), hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def suite(name: str) -> Loaded:
+    """The suite `name` (or a file)."""
+    return load("suites", name, Suite)
+
+
+def profile(name: str) -> Loaded:
+    """The profile `name` (or a file)."""
+    return load("profiles", name, Profile)
+
+
+def parameters(table: dict[str, Any], struct: type[S], where: str) -> S:
+    """An experiment's own parameters out of its table in a suite.
+
+    Raises:
+        UsageError: a key that the experiment does not have, or a value of the wrong type.
+    """
+    given = {key: value for key, value in table.items() if key != "kind"}
+    unknown = sorted(set(given) - set(struct.__struct_fields__))
+    if unknown:
+        raise UsageError(f"{where} has no key {unknown[0]!r}.{did_you_mean(unknown[0], struct.__struct_fields__)}")
+    try:
+        return msgspec.convert(given, struct)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(f"{where}: {wrong}") from wrong

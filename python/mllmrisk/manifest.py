@@ -1,0 +1,364 @@
+"""Given images: a manifest (CSV, JSONL, Parquet), a folder in the conventions that people have, or WebDataset tars.
+
+Each becomes a list of :class:`Entry`, checked as a whole before any image is read (DESIGN 5.2).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mllmrisk.errors import ManifestError, MissingExtraError
+from mllmrisk.records import PARADIGMS, Sample
+from mllmrisk.registry import did_you_mean
+
+#: Suffixes that mark a file of a folder as an image; what the bytes hold is decided by the decoder.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+
+#: Folder names with a meaning: (label, paradigm).
+FOLDERS: Mapping[str, tuple[str, str]] = {
+    "0_real": ("real", "real"),
+    "real": ("real", "real"),
+    "nature": ("real", "real"),
+    "0": ("real", "real"),
+    "1_fake": ("fake", "unknown"),
+    "fake": ("fake", "unknown"),
+    "ai": ("fake", "unknown"),
+    "1": ("fake", "unknown"),
+    "diffusion": ("fake", "diffusion"),
+    "mllm": ("fake", "mllm"),
+    "mllm-conditioned": ("fake", "mllm-conditioned"),
+}
+
+_COLUMNS = frozenset(
+    "path label paradigm generator prompt_id prompt prompt_set level language index source sha256 seed".split()
+)
+
+
+class Entry(NamedTuple):
+    """One image of a manifest: a sample without its bytes, and where they are."""
+
+    sample: Sample
+    file: Path
+    member: str | None
+    sha256: str | None
+
+    def read(self) -> bytes:
+        """The stored bytes.
+
+        Raises:
+            OSError: the file or the tar's member cannot be read.
+        """
+        if self.member is None:
+            return self.file.read_bytes()
+        with tarfile.open(self.file) as tar:
+            handle = tar.extractfile(self.member)
+            if handle is None:
+                raise OSError(f"{self.file}: {self.member} is not a file")
+            return handle.read()
+
+
+class Manifest(NamedTuple):
+    """All entries, the digest of what was read, and notes for the report (duplicates left out, ...)."""
+
+    entries: list[Entry]
+    digest: str
+    notes: list[str]
+
+
+def read(path: Path, limit: int | None = None) -> Manifest:
+    """Reads a manifest, a folder or a tar.
+
+    Args:
+        path: a `.csv`, `.jsonl`, `.parquet` file, a folder of images, a `.tar`, or a folder of tars.
+        limit: at most so many images of each (label, paradigm, source), the first ones.
+
+    Raises:
+        ManifestError: it cannot be used; the message names the row and what is wrong.
+    """
+    if path.is_dir():
+        rows = list(_folder_rows(path))
+        if not rows:
+            raise ManifestError(f"{path} holds no image (looked for {', '.join(sorted(SUFFIXES))} and .tar)")
+        root = path
+    elif path.is_file():
+        rows = list(_file_rows(path))
+        root = path.parent
+    else:
+        raise ManifestError(f"no such manifest or folder: {path}")
+    entries, notes = _entries(rows, root, path)
+    entries = _limited(entries, limit)
+    _check_labels(entries, path)
+    text = "\n".join(f"{e.sample.id} {e.sample.label} {e.sha256}" for e in entries)
+    return Manifest(entries, hashlib.sha256(text.encode()).hexdigest()[:16], notes)
+
+
+class _Row(NamedTuple):
+    """One row as written, with the place to name in messages."""
+
+    values: dict[str, Any]
+    where: str
+    member: str | None = None
+    file: Path | None = None
+
+
+def _file_rows(path: Path) -> Iterator[_Row]:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        yield from _csv_rows(path)
+    elif suffix in {".jsonl", ".ndjson"}:
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            if line.strip():
+                yield _Row(_json_object(line, f"{path}, line {number}"), f"{path}, line {number}")
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path)
+    elif suffix == ".tar":
+        yield from _tar_rows(path)
+    else:
+        raise ManifestError(f"{path}: a manifest is .csv, .jsonl, .parquet, .tar or a folder")
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        line = data.count(b"\n", 0, wrong.start) + 1
+        raise ManifestError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{data[wrong.start]:02x}); save the manifest as UTF-8"
+        ) from wrong
+
+
+def _csv_rows(path: Path) -> Iterator[_Row]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise ManifestError(f"{where}: {len(reader.fieldnames or [])} columns expected")
+            yield _Row({key: value for key, value in row.items() if value != ""}, where)
+    except csv.Error as wrong:
+        raise ManifestError(f"{path}, line {reader.line_num}: {wrong}") from wrong
+
+
+def _json_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as wrong:
+        raise ManifestError(f"{where}: {wrong}") from wrong
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: an object is expected")
+    return {key: item for key, item in value.items() if item is not None and item != ""}
+
+
+def _parquet_rows(path: Path) -> Iterator[_Row]:
+    try:
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError("a Parquet manifest", "parquet") from missing
+    try:
+        table = parquet.read_table(path)
+    except Exception as wrong:  # pyarrow has no common error class for broken files
+        raise ManifestError(f"{path}: {wrong}") from wrong
+    for number, row in enumerate(table.to_pylist()):
+        yield _Row({k: v for k, v in row.items() if v is not None and v != ""}, f"{path}, row {number}")
+
+
+def _folder_rows(root: Path) -> Iterator[_Row]:
+    """Images below a folder; the nearest folder name with a meaning gives the label.
+
+    Symbolic links to folders are not followed, so that a loop of links ends.
+    """
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() == ".tar" and path.is_file():
+            yield from _tar_rows(path)
+        if path.suffix.lower() not in SUFFIXES or path.is_dir():
+            continue
+        relative = path.relative_to(root)
+        yield _Row({"path": str(relative), **_from_folders(relative.parent.parts, root)}, str(path))
+
+
+def _from_folders(parts: tuple[str, ...], root: Path) -> dict[str, str]:
+    for depth, part in reversed(list(enumerate(parts))):
+        meaning = FOLDERS.get(part.lower())
+        if meaning is not None:
+            label, paradigm = meaning
+            above = "/".join(parts[:depth])
+            below = "/".join(parts[depth + 1 :])
+            named = below or above
+            found = {"label": label, "paradigm": paradigm}
+            if named:
+                found["source"] = named
+                if label == "fake":
+                    found["generator"] = named
+            return found
+    return {}
+
+
+def _tar_rows(path: Path) -> Iterator[_Row]:
+    """WebDataset: members `key.jpg`, `key.json` (columns) or `key.cls` (0 real, 1 fake)."""
+    images: dict[str, str] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                name = PurePosixPath(member.name)
+                key = str(name.with_name(name.name.split(".", 1)[0]))
+                if name.suffix.lower() in SUFFIXES:
+                    images[key] = member.name
+                elif name.suffix in {".json", ".cls"}:
+                    handle = tar.extractfile(member)
+                    text = handle.read().decode("utf-8", "replace") if handle else ""
+                    where = f"{path}, {member.name}"
+                    if name.suffix == ".json":
+                        facts.setdefault(key, {}).update(_json_object(text, where))
+                    elif text.strip() in {"0", "1"}:
+                        facts.setdefault(key, {})["label"] = "fake" if text.strip() == "1" else "real"
+                    else:
+                        raise ManifestError(f"{where}: 0 (real) or 1 (fake) expected")
+    except (tarfile.TarError, EOFError) as wrong:
+        raise ManifestError(f"{path}: {wrong}") from wrong
+    for key, member_name in images.items():
+        folder = _from_folders(PurePosixPath(member_name).parent.parts, path)
+        values = {**folder, **facts.get(key, {}), "path": f"{path.name}/{member_name}"}
+        yield _Row(values, f"{path}, {member_name}", member_name, path)
+
+
+def _entries(rows: Iterable[_Row], root: Path, path: Path) -> tuple[list[Entry], list[str]]:
+    seen_path: dict[str, str] = {}
+    seen_hash: dict[str, tuple[str, str]] = {}
+    entries: list[Entry] = []
+    duplicates = 0
+    checked = False
+    for row in rows:
+        if not checked:
+            _check_columns(row.values, path)
+            checked = True
+        entry = _entry(row, root)
+        label = entry.sample.label
+        if (before := seen_path.get(entry.sample.id)) is not None:
+            if before != label:
+                raise ManifestError(f"{row.where}: {entry.sample.path} stands twice, once {before} and once {label}")
+            duplicates += 1
+            continue
+        seen_path[entry.sample.id] = label
+        if entry.sha256 is not None:
+            known = seen_hash.get(entry.sha256)
+            if known is not None and known[0] != label:
+                raise ManifestError(f"{row.where}: the same bytes as {known[1]}, once {known[0]} and once {label}")
+            if known is not None:
+                duplicates += 1
+                continue
+            seen_hash[entry.sha256] = (label, str(entry.sample.path))
+        entries.append(entry)
+    if not entries:
+        raise ManifestError(f"{path} names no image")
+    notes = [f"{duplicates} duplicate row(s) left out"] if duplicates else []
+    return entries, notes
+
+
+def _check_columns(values: Mapping[str, Any], path: Path) -> None:
+    for needed in ("path", "label"):
+        if needed not in values:
+            hint = did_you_mean(needed, values)
+            raise ManifestError(
+                f"{path}: needs a column {needed!r}{' (real or fake)' if needed == 'label' else ''}."
+                f"{hint} Found: {', '.join(sorted(map(str, values))) or 'nothing'}"
+            )
+
+
+def _entry(row: _Row, root: Path) -> Entry:
+    values = row.values
+    for needed in ("path", "label"):
+        if needed not in values:
+            raise ManifestError(f"{row.where}: no {needed}")
+    label = str(values["label"]).strip().lower()
+    label = {"0": "real", "1": "fake"}.get(label, label)
+    if label not in {"real", "fake"}:
+        raise ManifestError(f"{row.where}: label must be real or fake, not {values['label']!r}")
+    paradigm = str(values.get("paradigm", "real" if label == "real" else "unknown")).strip().lower()
+    if paradigm not in PARADIGMS:
+        raise ManifestError(f"{row.where}: no paradigm {paradigm!r}.{did_you_mean(paradigm, PARADIGMS)}")
+    if (paradigm == "real") != (label == "real"):
+        raise ManifestError(f"{row.where}: label {label} with paradigm {paradigm}")
+    file = row.file or _inside(root, str(values["path"]), row.where)
+    sha256 = values.get("sha256")
+    if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(sha256).lower()):
+        raise ManifestError(f"{row.where}: not a sha256: {sha256!r}")
+    written = str(values["path"])
+
+    def text(name: str) -> str | None:
+        return str(values[name]) if name in values else None
+
+    sample = Sample(
+        id=hashlib.sha256(written.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        label=label,  # type: ignore[arg-type]  # checked above
+        paradigm=paradigm,  # type: ignore[arg-type]  # checked above
+        generator=text("generator"),
+        prompt_id=text("prompt_id"),
+        prompt=text("prompt"),
+        prompt_set=text("prompt_set"),
+        level=text("level"),
+        language=text("language"),
+        index=_whole(values.get("index", 0), row.where),
+        source=text("source"),
+        path=written,
+        extra={str(k): str(v) for k, v in values.items() if k not in _COLUMNS},
+    )
+    return Entry(sample, file, row.member, None if sha256 is None else str(sha256).lower())
+
+
+def _whole(value: object, where: str) -> int:
+    try:
+        return int(str(value))
+    except ValueError as wrong:
+        raise ManifestError(f"{where}: index must be a whole number, not {value!r}") from wrong
+
+
+def _inside(root: Path, written: str, where: str) -> Path:
+    """The file behind a manifest's path; one that leads out of the manifest's folder is refused."""
+    if "\0" in written:
+        raise ManifestError(f"{where}: a path with a NUL byte")
+    try:
+        file = (root / written).resolve()
+        base = root.resolve()
+    except (OSError, RuntimeError) as wrong:  # a loop of links
+        raise ManifestError(f"{where}: {wrong}") from wrong
+    if not file.is_relative_to(base):
+        raise ManifestError(f"{where}: {written} points outside the manifest's folder")
+    return root / written
+
+
+def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:
+    if limit is None:
+        return entries
+    taken: dict[tuple[str, str, str | None], int] = {}
+    kept = []
+    for entry in entries:
+        group = (entry.sample.label, entry.sample.paradigm, entry.sample.source)
+        taken[group] = taken.get(group, 0) + 1
+        if taken[group] <= limit:
+            kept.append(entry)
+    return kept
+
+
+def _check_labels(entries: list[Entry], path: Path) -> None:
+    for label, word in (("real", "photographs"), ("fake", "generated images")):
+        if not any(entry.sample.label == label for entry in entries):
+            raise ManifestError(f"{path} has no image labelled {label}: {word} are needed to compare with")
+
+
+def with_image(sample: Sample, sha256: str) -> Sample:
+    """The sample with its stored image."""
+    return msgspec.structs.replace(sample, image=sha256)
