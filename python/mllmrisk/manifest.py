@@ -10,8 +10,7 @@ import hashlib
 import io
 import json
 import re
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,9 +19,7 @@ import msgspec
 from mllmrisk.errors import ManifestError, MissingExtraError
 from mllmrisk.records import PARADIGMS, Sample
 from mllmrisk.registry import did_you_mean
-
-#: Suffixes that mark a file of a folder as an image; what the bytes hold is decided by the decoder.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+from mllmrisk.tars import SUFFIXES, Span, members
 
 #: Folder names with a meaning: (label, paradigm).
 FOLDERS: Mapping[str, tuple[str, str]] = {
@@ -45,12 +42,21 @@ _COLUMNS = frozenset(
 
 
 class Entry(NamedTuple):
-    """One image of a manifest: a sample without its bytes, and where they are."""
+    """One image of a manifest: a sample without its bytes, and where they are.
+
+    Attributes:
+        sample: what the manifest says of it.
+        file: the image's own file, or the tar that holds it.
+        member: its name in the tar, None outside one.
+        sha256: what the manifest says that the bytes are.
+        span: its place in the tar.
+    """
 
     sample: Sample
     file: Path
     member: str | None
     sha256: str | None
+    span: Span | None = None
 
     def read(self) -> bytes:
         """The stored bytes.
@@ -58,13 +64,14 @@ class Entry(NamedTuple):
         Raises:
             OSError: the file or the tar's member cannot be read.
         """
-        if self.member is None:
+        if self.span is None:
             return self.file.read_bytes()
-        with tarfile.open(self.file) as tar:
-            handle = tar.extractfile(self.member)
-            if handle is None:
-                raise OSError(f"{self.file}: {self.member} is not a file")
-            return handle.read()
+        with self.file.open("rb") as tar:
+            tar.seek(self.span.offset)
+            data = tar.read(self.span.size)
+        if len(data) != self.span.size:
+            raise OSError(f"{self.file}: {self.member} is cut")
+        return data
 
 
 class Manifest(NamedTuple):
@@ -109,6 +116,7 @@ class _Row(NamedTuple):
     where: str
     member: str | None = None
     file: Path | None = None
+    span: Span | None = None
 
 
 def _file_rows(path: Path) -> Iterator[_Row]:
@@ -116,13 +124,11 @@ def _file_rows(path: Path) -> Iterator[_Row]:
     if suffix == ".csv":
         yield from _csv_rows(path)
     elif suffix in {".jsonl", ".ndjson"}:
-        for number, line in enumerate(_text(path).splitlines(), 1):
-            if line.strip():
-                yield _Row(_json_object(line, f"{path}, line {number}"), f"{path}, line {number}")
+        yield from _jsonl_rows(path)
     elif suffix == ".parquet":
         yield from _parquet_rows(path)
     elif suffix == ".tar":
-        yield from _tar_rows(path)
+        yield from _tar_rows(path, path.name)
     else:
         raise ManifestError(f"{path}: a manifest is .csv, .jsonl, .parquet, .tar or a folder")
 
@@ -141,23 +147,37 @@ def _text(path: Path) -> str:
 def _csv_rows(path: Path) -> Iterator[_Row]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
+        _check_columns([name.strip() for name in reader.fieldnames or ()], path)
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise ManifestError(f"{where}: {len(reader.fieldnames or [])} columns expected")
-            yield _Row({key: value for key, value in row.items() if value != ""}, where)
+            yield _Row({key.strip(): value for key, value in row.items() if value != ""}, where)
     except csv.Error as wrong:
         raise ManifestError(f"{path}, line {reader.line_num}: {wrong}") from wrong
+
+
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
+    first = True
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        values = _json_object(line, where)
+        if first:
+            _check_columns(list(values), path)
+            first = False
+        yield _Row({key: item for key, item in values.items() if item is not None and item != ""}, where)
 
 
 def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as wrong:
+    except (ValueError, RecursionError) as wrong:  # not JSON, a number of thousands of digits, thousands of brackets
         raise ManifestError(f"{where}: {wrong}") from wrong
     if not isinstance(value, dict):
         raise ManifestError(f"{where}: an object is expected")
-    return {key: item for key, item in value.items() if item is not None and item != ""}
+    return value
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
@@ -169,6 +189,7 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         table = parquet.read_table(path)
     except Exception as wrong:  # pyarrow has no common error class for broken files
         raise ManifestError(f"{path}: {wrong}") from wrong
+    _check_columns(table.column_names, path)
     for number, row in enumerate(table.to_pylist()):
         yield _Row({k: v for k, v in row.items() if v is not None and v != ""}, f"{path}, row {number}")
 
@@ -180,14 +201,14 @@ def _folder_rows(root: Path) -> Iterator[_Row]:
     """
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() == ".tar" and path.is_file():
-            yield from _tar_rows(path)
+            yield from _tar_rows(path, str(path.relative_to(root)))
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
             continue
         relative = path.relative_to(root)
-        yield _Row({"path": str(relative), **_from_folders(relative.parent.parts, root)}, str(path))
+        yield _Row({"path": str(relative), **_from_folders(relative.parent.parts)}, str(path))
 
 
-def _from_folders(parts: tuple[str, ...], root: Path) -> dict[str, str]:
+def _from_folders(parts: tuple[str, ...]) -> dict[str, str]:
     for depth, part in reversed(list(enumerate(parts))):
         meaning = FOLDERS.get(part.lower())
         if meaning is not None:
@@ -204,35 +225,34 @@ def _from_folders(parts: tuple[str, ...], root: Path) -> dict[str, str]:
     return {}
 
 
-def _tar_rows(path: Path) -> Iterator[_Row]:
-    """WebDataset: members `key.jpg`, `key.json` (columns) or `key.cls` (0 real, 1 fake)."""
-    images: dict[str, str] = {}
+def _tar_rows(path: Path, written: str) -> Iterator[_Row]:
+    """WebDataset: members `key.jpg`, `key.json` (columns) or `key.cls` (0 real, 1 fake).
+
+    Args:
+        path: the tar.
+        written: how rows name it, relative to the manifest's folder; a member's path is `written/member`.
+    """
+    found: dict[str, list[tuple[str, Span]]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                name = PurePosixPath(member.name)
-                key = str(name.with_name(name.name.split(".", 1)[0]))
-                if name.suffix.lower() in SUFFIXES:
-                    images[key] = member.name
-                elif name.suffix in {".json", ".cls"}:
-                    handle = tar.extractfile(member)
-                    text = handle.read().decode("utf-8", "replace") if handle else ""
-                    where = f"{path}, {member.name}"
-                    if name.suffix == ".json":
-                        facts.setdefault(key, {}).update(_json_object(text, where))
-                    elif text.strip() in {"0", "1"}:
-                        facts.setdefault(key, {})["label"] = "fake" if text.strip() == "1" else "real"
-                    else:
-                        raise ManifestError(f"{where}: 0 (real) or 1 (fake) expected")
-    except (tarfile.TarError, EOFError) as wrong:
-        raise ManifestError(f"{path}: {wrong}") from wrong
-    for key, member_name in images.items():
-        folder = _from_folders(PurePosixPath(member_name).parent.parts, path)
-        values = {**folder, **facts.get(key, {}), "path": f"{path.name}/{member_name}"}
-        yield _Row(values, f"{path}, {member_name}", member_name, path)
+    for name, key, span, text in members(path):
+        where = f"{path}, {name}"
+        if text is None:
+            found.setdefault(key, []).append((name, span))
+        elif name.endswith(".json"):
+            facts.setdefault(key, {}).update(_json_object(text, where))
+        elif text.strip() in {"0", "1"}:
+            facts.setdefault(key, {})["label"] = "fake" if text.strip() == "1" else "real"
+        else:
+            raise ManifestError(f"{where}: 0 (real) or 1 (fake) expected, not {text.strip()[:40]!r}")
+    for key, members in found.items():
+        for name, span in members:
+            values = {
+                **_from_folders(PurePosixPath(name).parent.parts),
+                **facts.get(key, {}),
+                "path": f"{written}/{name}",
+            }
+            kept = {column: value for column, value in values.items() if value is not None and value != ""}
+            yield _Row(kept, f"{path}, {name}", name, path, span)
 
 
 def _entries(rows: Iterable[_Row], root: Path, path: Path) -> tuple[list[Entry], list[str]]:
@@ -240,12 +260,9 @@ def _entries(rows: Iterable[_Row], root: Path, path: Path) -> tuple[list[Entry],
     seen_hash: dict[str, tuple[str, str]] = {}
     entries: list[Entry] = []
     duplicates = 0
-    checked = False
+    tars: dict[Path, dict[str, Span]] = {}
     for row in rows:
-        if not checked:
-            _check_columns(row.values, path)
-            checked = True
-        entry = _entry(row, root)
+        entry = _entry(row, root, tars)
         label = entry.sample.label
         if (before := seen_path.get(entry.sample.id)) is not None:
             if before != label:
@@ -268,21 +285,29 @@ def _entries(rows: Iterable[_Row], root: Path, path: Path) -> tuple[list[Entry],
     return entries, notes
 
 
-def _check_columns(values: Mapping[str, Any], path: Path) -> None:
-    for needed in ("path", "label"):
-        if needed not in values:
-            hint = did_you_mean(needed, values)
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    for needed, meaning in (("path", ""), ("label", " (real or fake)")):
+        if needed not in names:
+            found = ", ".join(sorted(map(repr, names))) or "nothing"
             raise ManifestError(
-                f"{path}: needs a column {needed!r}{' (real or fake)' if needed == 'label' else ''}."
-                f"{hint} Found: {', '.join(sorted(map(str, values))) or 'nothing'}"
+                f"{path}: needs a column {needed!r}{meaning}.{did_you_mean(needed, names)} Found: {found}"
             )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ManifestError(f"{path}: the column {twice[0]!r} stands twice")
 
 
-def _entry(row: _Row, root: Path) -> Entry:
+def _entry(row: _Row, root: Path, tars: dict[Path, dict[str, Span]]) -> Entry:
     values = row.values
-    for needed in ("path", "label"):
-        if needed not in values:
-            raise ManifestError(f"{row.where}: no {needed}")
+    _check_text(values, row.where)
+    if "path" not in values:
+        raise ManifestError(f"{row.where}: no path")
+    if "label" not in values:
+        folders = ", ".join(name for name in FOLDERS if not name.isdigit())
+        raise ManifestError(
+            f"{row.where}: no label (real or fake); a manifest has a column for it, a folder tells it by names "
+            f"such as {folders}, a tar also by .cls or .json members"
+        )
     label = str(values["label"]).strip().lower()
     label = {"0": "real", "1": "fake"}.get(label, label)
     if label not in {"real", "fake"}:
@@ -292,17 +317,17 @@ def _entry(row: _Row, root: Path) -> Entry:
         raise ManifestError(f"{row.where}: no paradigm {paradigm!r}.{did_you_mean(paradigm, PARADIGMS)}")
     if (paradigm == "real") != (label == "real"):
         raise ManifestError(f"{row.where}: label {label} with paradigm {paradigm}")
-    file = row.file or _inside(root, str(values["path"]), row.where)
+    file, member, span = _place(row, root, tars)
     sha256 = values.get("sha256")
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(sha256).lower()):
         raise ManifestError(f"{row.where}: not a sha256: {sha256!r}")
-    written = str(values["path"])
+    written = printable(str(values["path"]))
 
     def text(name: str) -> str | None:
         return str(values[name]) if name in values else None
 
     sample = Sample(
-        id=hashlib.sha256(written.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        id=hashlib.sha256(written.encode()).hexdigest()[:16],
         label=label,  # type: ignore[arg-type]  # checked above
         paradigm=paradigm,  # type: ignore[arg-type]  # checked above
         generator=text("generator"),
@@ -311,19 +336,56 @@ def _entry(row: _Row, root: Path) -> Entry:
         prompt_set=text("prompt_set"),
         level=text("level"),
         language=text("language"),
-        index=_whole(values.get("index", 0), row.where),
+        index=_whole("index", values.get("index", 0), row.where),
+        seed=_whole("seed", values["seed"], row.where) if "seed" in values else None,
         source=text("source"),
         path=written,
         extra={str(k): str(v) for k, v in values.items() if k not in _COLUMNS},
     )
-    return Entry(sample, file, row.member, None if sha256 is None else str(sha256).lower())
+    return Entry(sample, file, member, None if sha256 is None else str(sha256).lower(), span)
 
 
-def _whole(value: object, where: str) -> int:
+def _whole(name: str, value: object, where: str) -> int:
+    """A whole number; `3.0` is one, as tools write a column that has gaps."""
     try:
-        return int(str(value))
+        number = int(str(value).removesuffix(".0"))
     except ValueError as wrong:
-        raise ManifestError(f"{where}: index must be a whole number, not {value!r}") from wrong
+        raise ManifestError(f"{where}: {name} must be a whole number, not {str(value)[:40]!r}") from wrong
+    if abs(number) >= 1 << 63:
+        raise ManifestError(f"{where}: {name} is too large")
+    return number
+
+
+def printable(text: str) -> str:
+    r"""Text that a database can hold: bytes of a file name that are not UTF-8 become `\xff`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _check_text(values: Mapping[str, Any], where: str) -> None:
+    """Refuses halves of surrogate pairs, which JSON can write and nothing can store."""
+    for name, value in values.items():
+        try:
+            f"{name}{value}".encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as wrong:
+            raise ManifestError(f"{where}: half a character (a lone surrogate) in {name!a}") from wrong
+
+
+def _place(row: _Row, root: Path, tars: dict[Path, dict[str, Span]]) -> tuple[Path, str | None, Span | None]:
+    """(file, member, span) of a row: a file, or `shard.tar/member`."""
+    if row.file is not None:
+        return row.file, row.member, row.span
+    written = str(row.values["path"])
+    file = _inside(root, written, row.where)
+    for parent in PurePosixPath(written).parents:
+        tar = root / parent
+        if parent.suffix.lower() == ".tar" and tar.is_file():
+            if tar not in tars:
+                tars[tar] = {name: span for name, _, span, text in members(tar) if text is None}
+            member = str(PurePosixPath(written).relative_to(parent))
+            if member not in tars[tar]:
+                raise ManifestError(f"{row.where}: {tar} holds no {member}")
+            return tar, member, tars[tar][member]
+    return file, None, None
 
 
 def _inside(root: Path, written: str, where: str) -> Path:

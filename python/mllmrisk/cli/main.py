@@ -24,7 +24,7 @@ COMMANDS = {
     "doctor": "Say what is installed, what is broken, and the cure.",
     "export": "Write a run's estimates or scores as CSV, JSONL or Parquet.",
     "features": "Extract forensic features to Parquet, CSV or NumPy.",
-    "import": "Check a manifest of images and start a run folder from it.",
+    "import": "Check a manifest of images, and write it normalised with sha256.",
     "judge": "Score a run's images with a judge of unsafe content.",
     "list": "List suites, profiles, detectors, judges, features, perturbations.",
     "report": "Write the report of a run again.",

@@ -26,3 +26,11 @@ class Judge(Protocol):
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:
         """Scores encoded images; for each a score by category, unscored (with the reason) where it cannot be read."""
         ...
+
+
+class JudgeClass(Protocol):
+    """What a registry entry is: a class (or a function) that makes a judge ready to score."""
+
+    def __call__(self, *, device: str = "auto") -> Judge:
+        """Loads the judge on `auto`, `cpu`, `cuda` or `cuda:INDEX`."""
+        ...

@@ -1,0 +1,93 @@
+"""`mllmrisk list`: every name that other commands take."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tomllib
+from typing import Any
+
+import click
+
+from mllmrisk import config
+
+Rows = list[dict[str, Any]]
+
+
+def _configs(kind: str) -> Rows:
+    rows = []
+    for name in config.names(kind):
+        table = tomllib.loads((config.CONFIGS / kind / f"{name}.toml").read_text(encoding="utf-8"))
+        rows.append({"name": name, "about": table.get("about", ""), **_facts(kind, table)})
+    return rows
+
+
+def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
+    if kind == "suites":
+        return {"experiments": [part["kind"] for part in table.get("experiments", [])]}
+    if kind == "judges":
+        return {"sees": list(table["categories"]), "extra": table["model"].get("extra"), "licence": table["licence"]}
+    return {key: table[key] for key in ("detectors", "judges") if table.get(key)}
+
+
+def _registered(word: str, known: Rows) -> Rows:
+    """The registry's names, with what the packaged configs say of them."""
+    registry = getattr(importlib.import_module(f"mllmrisk.{word}"), word.upper())
+    described = {row["name"]: row for row in known}
+    return [
+        described.get(name, {"name": name, "about": "", "extra": registry.extra(name)}) for name in registry.names()
+    ]
+
+
+def _features() -> Rows:
+    from mllmrisk import features
+
+    return [
+        {"name": f.name, "set": f.set, "dimension": f.dimension, "unit": f.unit, "about": f.formula, "source": f.source}
+        for f in features.describe()
+    ]
+
+
+def _perturbations() -> Rows:
+    from mllmrisk import perturb
+
+    return [{"name": form, "about": about} for form, about in perturb.describe().items()]
+
+
+KINDS = {
+    "suites": lambda: _configs("suites"),
+    "profiles": lambda: _configs("profiles"),
+    "detectors": lambda: _registered("detectors", []),
+    "judges": lambda: _registered("judges", _configs("judges")),
+    "features": _features,
+    "perturbations": _perturbations,
+}
+
+
+@click.command()
+@click.argument("kinds", nargs=-1, type=click.Choice(list(KINDS)))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of objects per kind.")
+def command(kinds: tuple[str, ...], as_json: bool) -> None:
+    """List suites, profiles, detectors, judges, features, perturbations.
+
+    Without an argument, all of them. No model is loaded, and no optional package is needed.
+    """
+    found = {kind: KINDS[kind]() for kind in kinds or KINDS}
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    for position, (kind, rows) in enumerate(found.items()):
+        if len(found) > 1:
+            click.echo(f"{chr(10) if position else ''}{kind}")
+        indent = "  " if len(found) > 1 else ""
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            click.echo(f"{indent}{row['name']:<{width}}  {_line(row)}".rstrip())
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = [f"({row['set']}, {row['dimension']} values)"] if "dimension" in row else []
+    parts.append(str(row["about"]))
+    if row.get("extra"):
+        parts.append(f"[pip install 'mllmrisk[{row['extra']}]']")
+    return " ".join(part for part in parts if part)

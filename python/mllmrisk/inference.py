@@ -1,0 +1,185 @@
+"""onnxruntime sessions: a device is asked for by name, and what runs the model is verified, never assumed.
+
+Judges and detectors both come here. onnxruntime is an extra (`cpu` or `gpu`) and is imported inside functions only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mllmrisk.errors import MissingExtraError, MllmriskError, UsageError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+#: onnxruntime writes its own log lines on stderr; what they say is in our errors, so only fatal ones pass.
+_FATAL, _WARNING = 4, 2
+
+
+class Session(NamedTuple):
+    """A loaded model.
+
+    Attributes:
+        run: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
+        provider: what really runs it, from `get_providers()`; recorded with every result.
+    """
+
+    run: Any
+    provider: str
+
+
+def onnxruntime(what: str, extra: str = "cpu") -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        MissingExtraError: it is not installed; `what` needs it and `extra` brings it.
+        UsageError: only its empty folder is left, as after uninstalling one of onnxruntime and onnxruntime-gpu.
+    """
+    try:
+        module = importlib.import_module("onnxruntime")
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(what, extra) from missing
+    if not hasattr(module, "InferenceSession"):
+        raise UsageError("the installed onnxruntime is an empty folder: `mllmrisk doctor` names the cure")
+    return module
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """`auto`, `cpu`, `cuda` or `cuda:1` as (kind, index).
+
+    Raises:
+        UsageError: anything else.
+    """
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", device)
+    if match is None or (match[2] is not None and match[1] != "cuda"):
+        raise UsageError(f"no device {device!r}: auto, cpu, cuda or cuda:INDEX")
+    return match[1], int(match[2] or 0)
+
+
+def open_session(model: bytes, *, what: str, device: str = "auto", threads: int = 1, extra: str = "cpu") -> Session:
+    """Loads an ONNX model.
+
+    Args:
+        model: the file's bytes, so that the bytes that were checked are the bytes that run; weights in external
+            files are not read.
+        what: whose model it is, for messages: `judge 'opennsfw'`.
+        device: `auto` takes CUDA where it works, `cuda[:i]` insists on it.
+        threads: onnxruntime's own threads within one call.
+        extra: the optional dependency set that brings onnxruntime.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        UsageError: the bytes are no model, or the device was asked for and not got (the message names what is missing).
+    """
+    kind, index = parse_device(device)
+    ort = onnxruntime(what, extra)
+    providers: list[Any] = [CPU]
+    if kind != "cpu" and CUDA in ort.get_available_providers():
+        _preload(ort)
+        providers.insert(0, (CUDA, {"device_id": index}))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        session = ort.InferenceSession(model, sess_options=options, providers=providers)
+    except Exception as wrong:  # onnxruntime's errors share no base class
+        raise UsageError(f"{what}: onnxruntime cannot load the model: {_first_line(wrong)}") from wrong
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+    got = session.get_providers()[0]
+    if kind == "cuda" and got != CUDA:
+        raise UsageError(f"{what}: {device} was asked for and not got: {missing_cuda(ort)}; or use --device cpu")
+    return Session(session, got)
+
+
+def prove(device: str) -> str:
+    """Runs `y = x + x` in a real session and returns the provider that ran it.
+
+    `get_available_providers()` lists what was compiled in, not what works here.
+
+    Raises:
+        MissingExtraError, UsageError: as :func:`open_session`.
+    """
+    session = open_session(_doubling_model(), what="onnxruntime", device=device)
+    x = np.arange(4, dtype=np.float32)
+    (y,) = session.run.run(["y"], {"x": x})
+    if not np.array_equal(y, 2 * x):
+        raise MllmriskError(f"onnxruntime computes wrong results on {session.provider}")
+    return session.provider
+
+
+def missing_cuda(ort: Any) -> str:
+    """Why onnxruntime's CUDA provider does not work here, in words; names the library that is missing."""
+    capi = Path(ort.__file__).parent / "capi"
+    provider = capi / "libonnxruntime_providers_cuda.so"
+    if CUDA not in ort.get_available_providers() or not provider.exists():
+        return "the installed onnxruntime has no CUDA (pip uninstall onnxruntime; pip install 'mllmrisk[gpu]')"
+    missing = [
+        f"{library} is missing or does not load ({cure})"
+        for library, cure in (
+            (_unloadable(capi), "pip install 'mllmrisk[gpu]' brings the CUDA and cuDNN libraries"),
+            (_unloadable_library("libcuda.so.1"), "it comes with the NVIDIA driver"),
+        )
+        if library
+    ]
+    if missing:
+        return " and ".join(missing)
+    return "CUDA's libraries load, but no device answers (is CUDA_VISIBLE_DEVICES set? does nvidia-smi list a GPU?)"
+
+
+def _unloadable(capi: Path) -> str | None:
+    """The library for want of which onnxruntime's CUDA provider does not load, or None."""
+    for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+        if (library := _unloadable_library(str(capi / name))) is not None:
+            return library
+    return None
+
+
+def _unloadable_library(name: str) -> str | None:
+    try:
+        ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+    except OSError as missing:  # the loader's message begins with the name of the file that it did not find
+        return str(missing).split(":", 1)[0]
+    return None
+
+
+def _preload(ort: Any) -> None:
+    """Loads the CUDA libraries of the nvidia-* wheels; what onnxruntime prints about it stays off stdout."""
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """One protobuf field; every number here is below 128."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def _doubling_model() -> bytes:
+    """`y = x + x` on four floats as ONNX bytes, so that no `onnx` package is needed to try a session."""
+
+    def value(name: bytes) -> bytes:
+        four = _field(1, _field(1, 4))
+        tensor = _field(1, 1) + _field(2, four)
+        return _field(1, name) + _field(2, _field(1, tensor))
+
+    node = _field(1, b"x") + _field(1, b"x") + _field(2, b"y") + _field(4, b"Add")
+    graph = _field(1, node) + _field(2, b"double") + _field(11, value(b"x")) + _field(12, value(b"y"))
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))

@@ -1,0 +1,242 @@
+"""How an ONNX judge is fed and read: the structs of its TOML, and the way from pixels to its input array.
+
+Everything that the author's own pipeline does to a picture is written down here, since a judge that is fed
+otherwise is another judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mllmrisk import images, perturb
+
+Pixels = NDArray[np.uint8]
+#: (height, width)
+Size = tuple[int, int]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the weights are: a `file` beside the TOML, or a `resource` inside an installed `package`.
+
+    Attributes:
+        sha256: of the ONNX file; checked before it is loaded.
+        extra: the optional dependency set of mllmrisk that brings `package`.
+    """
+
+    sha256: str
+    file: str | None = None
+    package: str | None = None
+    resource: str | None = None
+    extra: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a model that is in no place, or in two."""
+        if (self.file is None) == (self.package is None) or (self.package is None) != (self.resource is None):
+            raise ValueError("give either file, or package and resource")
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ValueError("sha256 must be 64 lower-case hexadecimal digits")
+
+
+class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a picture gets its size.
+
+    Attributes:
+        rule: `squash` (to `size`, whatever the proportions), `short` (the short side to min(size), proportions
+            kept), `letterbox` (inside `size`, proportions kept, the rest filled with `fill`).
+        size: (height, width).
+        kernel: Pillow's filter of that name, with its antialiasing.
+        fill: grey level of a letterbox.
+    """
+
+    size: Size
+    rule: Literal["squash", "short", "letterbox"] = "squash"
+    kernel: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    fill: int = 0
+
+
+class Jpeg(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JPEG round trip that the author's pipeline makes."""
+
+    quality: int
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:2:0"
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model's input: `(pixel * scale - mean) / std` per channel, float32.
+
+    Attributes:
+        name: of the ONNX input.
+        channels: the order that the model wants; `mean` and `std` are in that order.
+        resize, crop, jpeg: applied in this order; `crop` is a central (height, width).
+    """
+
+    name: str
+    layout: Literal["NHWC", "NCHW"]
+    resize: Resize
+    channels: Literal["RGB", "BGR"] = "RGB"
+    crop: Size | None = None
+    jpeg: Jpeg | None = None
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be computed."""
+        if 0.0 in self.std:
+            raise ValueError("std must not be 0")
+        if min(*self.resize.size, *(self.crop or (1, 1))) < 1:
+            raise ValueError("sizes must be at least 1")
+        if self.resize.rule == "short" and self.crop is None:
+            raise ValueError("resize rule short needs a crop, or inputs would differ in size")
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model's output, shape (n, number of labels).
+
+    Attributes:
+        name: of the ONNX output.
+        labels: one per column.
+        activation: what turns the output into scores; `none` where the graph ends in it.
+    """
+
+    name: str
+    labels: list[str]
+    activation: Literal["none", "sigmoid", "softmax"] = "none"
+
+
+class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A category of unsafe content.
+
+    Attributes:
+        labels: the output labels that mean it.
+        combine: how several labels make one score: `sum` for exclusive classes, `max` for independent ones.
+        threshold: the score from which an image is flagged, unless a suite says otherwise.
+    """
+
+    labels: list[str]
+    threshold: float
+    combine: Literal["sum", "max"] = "sum"
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A known answer: the score that the author's pipeline gives to a generated picture (:data:`PICTURES`)."""
+
+    image: Literal["ellipse", "gradient"]
+    expected: dict[str, float]
+    tolerance: float
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A judge's whole TOML."""
+
+    name: str
+    version: str
+    about: str
+    licence: str
+    citation: str
+    model: Model
+    input: Input
+    output: Output
+    categories: dict[str, Category]
+    probe: Probe
+
+    def __post_init__(self) -> None:
+        """Refuses categories without labels and labels without a column."""
+        if not self.categories:
+            raise ValueError("at least one category is needed")
+        for name, category in self.categories.items():
+            unknown = sorted(set(category.labels) - set(self.output.labels))
+            if unknown or not category.labels:
+                raise ValueError(f"category {name!r}: no such output label: {', '.join(unknown) or '(none given)'}")
+        if set(self.probe.expected) != set(self.categories):
+            raise ValueError("probe.expected must name every category")
+
+    def digest(self) -> str:
+        """Eight digits over everything that decides a score: weights, input, output, categories' labels."""
+        decides = (
+            self.model.sha256,
+            msgspec.to_builtins(self.input),
+            msgspec.to_builtins(self.output),
+            {name: (c.labels, c.combine) for name, c in sorted(self.categories.items())},
+        )
+        return hashlib.sha256(msgspec.json.encode(decides, order="sorted")).hexdigest()[:8]
+
+
+def prepare(pixels: Pixels, recipe: Input) -> NDArray[np.float32]:
+    """The model's input for one picture, without the batch axis.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        recipe: the input part of a judge's TOML.
+
+    Returns:
+        float32, (h, w, 3) for NHWC or (3, h, w) for NCHW, C-contiguous.
+    """
+    pixels = _resized(pixels, recipe.resize)
+    if recipe.crop is not None:
+        pixels = _centre(pixels, recipe.crop)
+    if recipe.jpeg is not None:
+        pixels = _through_jpeg(pixels, recipe.jpeg)
+    if recipe.channels == "BGR":
+        pixels = pixels[:, :, ::-1]
+    mean, std = np.array(recipe.mean, np.float32), np.array(recipe.std, np.float32)
+    values = (pixels * np.float32(recipe.scale) - mean) / std
+    return np.ascontiguousarray(values if recipe.layout == "NHWC" else values.transpose(2, 0, 1))
+
+
+def _resized(pixels: Pixels, resize: Resize) -> Pixels:
+    height, width = pixels.shape[:2]
+    target_height, target_width = resize.size
+    if resize.rule == "squash":
+        return images.resize(pixels, target_width, target_height, resize.kernel)
+    if resize.rule == "short":  # the long side rounds down, as in torchvision and CLIP
+        short = min(resize.size)
+        tall = short * height // width if height > width else short
+        wide = short * width // height if width > height else short
+        return images.resize(pixels, wide, tall, resize.kernel)
+    ratio = min(target_height / height, target_width / width)
+    tall, wide = max(1, round(height * ratio)), max(1, round(width * ratio))
+    canvas = np.full((target_height, target_width, 3), resize.fill, np.uint8)
+    top, left = (target_height - tall) // 2, (target_width - wide) // 2
+    canvas[top : top + tall, left : left + wide] = images.resize(pixels, wide, tall, resize.kernel)
+    return canvas
+
+
+def _centre(pixels: Pixels, crop: Size) -> Pixels:
+    """The central part; an odd remainder rounds to even, as in torchvision. A smaller picture is padded with black."""
+    height, width = pixels.shape[:2]
+    if height < crop[0] or width < crop[1]:
+        padded = np.zeros((max(height, crop[0]), max(width, crop[1]), 3), np.uint8)
+        top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+        padded[top : top + height, left : left + width] = pixels
+        pixels, (height, width) = padded, padded.shape[:2]
+    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
+    return pixels[top : top + crop[0], left : left + crop[1]]
+
+
+def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:
+    return perturb.jpeg(np.ascontiguousarray(pixels), jpeg.quality, jpeg.subsampling)
+
+
+def ellipse() -> Pixels:
+    """A shaded, skin-coloured ellipse on a dark ground, (240, 320, 3): moves with channel order, scale and crop."""
+    y, x = np.mgrid[0:240, 0:320]
+    r2 = ((x - 160) / 90) ** 2 + ((y - 120) / 90) ** 2
+    shade = 0.5 + 0.5 * np.clip(1 - r2 / 2, 0, 1)
+    skin = np.array([224, 172, 140]) * shade[:, :, None]
+    return np.where(r2[:, :, None] < 1, skin, np.array([60, 40, 40])).astype(np.uint8)
+
+
+def gradient() -> Pixels:
+    """Red grows to the right, green downwards, blue is a fine pattern, (240, 320, 3)."""
+    y, x = np.mgrid[0:240, 0:320]
+    return np.stack([x * 255 // 319, y * 255 // 239, (x ^ y) & 255], axis=2).astype(np.uint8)
+
+
+#: The pictures that a probe can name: generated, so that no image travels with a judge.
+PICTURES = {"ellipse": ellipse, "gradient": gradient}
