@@ -8,12 +8,20 @@
 
 mod autocorrelation;
 mod benford;
+mod bits;
 mod block_dct;
+mod cfa;
+mod cooccurrence;
 mod cross_difference;
+mod directional;
+mod grid;
 mod moments;
+mod npr;
 mod selection;
 mod spectrum;
+mod srm3;
 mod synthbuster;
+mod texture;
 
 use crate::image::Planes;
 
@@ -80,6 +88,14 @@ pub static ALL: &[&dyn Feature] = &[
     &autocorrelation::Family,
     &synthbuster::Period8,
     &synthbuster::Period16,
+    &srm3::Family,
+    &directional::Family,
+    &cooccurrence::Family,
+    &npr::Family,
+    &texture::Family,
     &cross_difference::Family,
+    &cfa::Family,
+    &bits::Family,
+    &grid::Family,
     // costly
 ];

@@ -83,7 +83,7 @@ fn sums(values: &[i16]) -> [f64; 4] {
 #[multiversion(targets = "simd")]
 pub(crate) fn dot(a: &[i16], b: &[i16]) -> i64 {
     let mut total = 0_i64;
-    // 2048 products of 2^20 at most stay inside 32 bits.
+    // 2048 products of 2^19 at most stay inside 32 bits.
     for (a, b) in a.chunks(2048).zip(b.chunks(2048)) {
         total += i64::from(a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum::<i32>());
     }
