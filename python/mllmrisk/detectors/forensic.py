@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import features
+from mllmrisk import features, inference
 from mllmrisk.errors import MissingExtraError, UsageError
 from mllmrisk.records import Score
 
@@ -54,8 +54,8 @@ class Forensic:
 
     name: str
 
-    def __init__(self, model: Path | bytes, *, name: str | None = None) -> None:
-        """Loads a detector file.
+    def __init__(self, model: Path | bytes, *, name: str | None = None, device: str = "cpu") -> None:
+        """Loads a detector file. A few thousand numbers per image: the CPU is the right device.
 
         Raises:
             UsageError: no such file, not ONNX, or not a detector of this package.
@@ -64,7 +64,7 @@ class Forensic:
         data = _read(model)
         self.version = hashlib.sha256(data).hexdigest()[:16]
         self.name = name or (model.stem if isinstance(model, Path) else "forensic")
-        self._session = _session(data, self.name)
+        self._session = inference.open_session(data, what=f"the detector {self.name!r}", device=device).session
         self.card = _card(self._session, self.name)
         known = set(features.names("all"))
         missing = [column for column in self.card.features if column not in known]
@@ -110,20 +110,6 @@ def _read(model: Path | bytes) -> bytes:
         return model.read_bytes()
     except OSError as wrong:
         raise UsageError(f"no detector file {model}: {wrong.strerror}") from wrong
-
-
-def _session(data: bytes, name: str) -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError(f"the detector {name!r}", "cpu") from missing
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1  # a few thousand numbers per image: threads cost more than they give
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as wrong:  # onnxruntime raises a class of its own per cause, all unrelated
-        raise UsageError(f"{name}: not an ONNX model that can be run ({str(wrong).splitlines()[0]})") from wrong
 
 
 def _card(session: Any, name: str) -> Card:
