@@ -1,1 +1,4 @@
 //! Mathematics without policy.
+
+pub mod blur;
+pub mod resize;
