@@ -125,15 +125,22 @@ impl<'a> Region<'a> {
 
     fn refit(&self, fit: &Fit) -> Fit {
         let mut row = Row { differences: [[0.0; REGION]; 8], probability: [0.0; REGION] };
-        let mut products = [[0.0_f64; 8]; 8];
-        let mut total = 0.0;
+        let mut sums = Products { pairs: [[[0.0; LANES]; 8]; 8], probability: [0.0; LANES] };
         for y in (0..self.height).filter(|y| y % 4 < 2) {
             self.fill(y, fit, &mut row);
-            total += add_products(&row, &mut products);
+            add_products(&row, &mut sums);
+        }
+        let probability = total(&sums.probability);
+        let mut products = [[0.0; 8]; 8];
+        for i in 0..8 {
+            for j in i..8 {
+                products[i][j] = total(&sums.pairs[i][j]);
+                products[j][i] = products[i][j];
+            }
         }
         let mut normal = products;
         for (i, line) in normal.iter_mut().enumerate() {
-            line[i] += RIDGE * total;
+            line[i] += RIDGE * probability;
         }
         let solution = solve_for_ones(&normal);
         let sum = solution.iter().sum::<f64>();
@@ -144,7 +151,7 @@ impl<'a> Region<'a> {
                 square += weights[i] * products[i][j] * weights[j];
             }
         }
-        Fit { weights, sigma: (square / total).max(LEAST_VARIANCE).sqrt() }
+        Fit { weights, sigma: (square / probability).max(LEAST_VARIANCE).sqrt() }
     }
 
     fn probabilities(&self, fit: &Fit) -> Vec<f32> {
@@ -180,38 +187,42 @@ fn fill_row(around: &[&[u8]; 3], weights: &[f32; 8], sigma: f32, row: &mut Row) 
     }
 }
 
-/// Adds sum p d_i d_j over the row to `products`, both triangles; returns sum p.
+/// Sums of p d_i d_j over rows, upper triangle, and of p; in lanes that are added up at the end.
+struct Products {
+    pairs: [[[f32; LANES]; 8]; 8],
+    probability: [f32; LANES],
+}
+
+const LANES: usize = 16;
+
 #[multiversion(targets = "simd")]
-fn add_products(row: &Row, products: &mut [[f64; 8]; 8]) -> f64 {
-    const LANES: usize = 16;
-    let total = |lanes: &[f32; LANES]| lanes.iter().sum::<f32>();
-    let probability = row.probability.as_chunks::<LANES>().0;
-    let mut sum = [0.0_f32; LANES];
-    for p in probability {
-        for lane in 0..LANES {
-            sum[lane] += p[lane];
-        }
-    }
+fn add_products(row: &Row, sums: &mut Products) {
+    let mut weighted = [0.0_f32; REGION];
     for i in 0..8 {
-        let first = row.differences[i].as_chunks::<LANES>().0;
-        let mut lanes = [[0.0_f32; LANES]; 8];
-        for (chunk, p) in probability.iter().enumerate() {
-            for j in i..8 {
-                let second = &row.differences[j].as_chunks::<LANES>().0[chunk];
-                for lane in 0..LANES {
-                    lanes[j][lane] += p[lane] * first[chunk][lane] * second[lane];
-                }
-            }
+        for x in 0..REGION {
+            weighted[x] = row.probability[x] * row.differences[i][x];
         }
         for j in i..8 {
-            let product = f64::from(total(&lanes[j]));
-            products[i][j] += product;
-            if i != j {
-                products[j][i] += product;
-            }
+            add_lanes(&weighted, &row.differences[j], &mut sums.pairs[i][j]);
         }
     }
-    f64::from(total(&sum))
+    add_lanes(&row.probability, &[1.0; REGION], &mut sums.probability);
+}
+
+/// Adds a · b to `sum`, lane by lane.
+#[inline(always)]
+fn add_lanes(a: &[f32; REGION], b: &[f32; REGION], sum: &mut [f32; LANES]) {
+    let mut lanes = *sum;
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    *sum = lanes;
+}
+
+fn total(lanes: &[f32; LANES]) -> f64 {
+    lanes.iter().map(|&v| f64::from(v)).sum()
 }
 
 /// Solves `matrix` x = (1, …, 1) by Cholesky; `matrix` is symmetric and positive definite.
