@@ -83,6 +83,14 @@ pub enum Error {
         /// The kind that the system gave.
         kind: std::io::ErrorKind,
     },
+    /// A defect of this crate that the input brought to light.
+    #[error("{input}: internal error: {message}")]
+    Internal {
+        /// The input.
+        input: InputName,
+        /// What the panic said.
+        message: String,
+    },
     /// An argument is wrong: no input is to blame.
     #[error("{input}: {detail}")]
     Argument {
@@ -105,6 +113,7 @@ impl Error {
             Self::Limit { .. } => "limit",
             Self::TooSmall { .. } => "too_small",
             Self::Io { .. } => "unreadable",
+            Self::Internal { .. } => "internal",
             Self::Argument { .. } => "argument",
         }
     }

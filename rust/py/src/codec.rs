@@ -1,8 +1,121 @@
-//! To be filled.
+//! Reading, probing and writing image files.
 
+use mllmrisk_core::Result;
+use mllmrisk_core::codec::{self, Input, Limits, Probe};
+use mllmrisk_core::image::Image;
+use numpy::{PyArray1, PyArray3, PyArrayMethods};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyDict, PyList};
+
+use crate::convert::detached;
 
 /// Adds this part's functions to the module.
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(probe, module)?)?;
+    module.add_function(wrap_pyfunction!(build_info, module)?)
+}
+
+/// Bytes of a file, or its path.
+#[derive(FromPyObject)]
+enum Source {
+    Bytes(PyBackedBytes),
+    Path(String),
+}
+
+impl Source {
+    /// Calls `work` with the bytes, read first where a path was given.
+    fn with<T>(&self, limits: &Limits, work: impl FnOnce(&Input<'_>) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Bytes(bytes) => work(&Input { name: "bytes", bytes }),
+            Self::Path(path) => work(&Input { name: path, bytes: &codec::read_file(path, limits)? }),
+        }
+    }
+}
+
+fn limits_or_default(limits: Option<(u64, u64, u64)>) -> Limits {
+    limits.map_or_else(Limits::default, |(bytes, pixels, memory)| Limits { bytes, pixels, memory })
+}
+
+/// The image's buffer as a `(height, width, 3)` array, moved.
+fn array_from_image(py: Python<'_>, image: Image) -> PyResult<Bound<'_, PyArray3<u8>>> {
+    let shape = [image.height() as usize, image.width() as usize, 3];
+    PyArray1::from_vec(py, image.into_data()).reshape(shape)
+}
+
+#[pyfunction]
+#[pyo3(signature = (source, orient = false, limits = None))]
+fn decode(
+    py: Python<'_>,
+    source: Source,
+    orient: bool,
+    limits: Option<(u64, u64, u64)>,
+) -> PyResult<Bound<'_, PyArray3<u8>>> {
+    let limits = limits_or_default(limits);
+    let image = detached(py, || source.with(&limits, |input| codec::decode(input, &limits, orient)))?;
+    array_from_image(py, image)
+}
+
+#[pyfunction]
+#[pyo3(signature = (source, limits = None))]
+fn probe(py: Python<'_>, source: Source, limits: Option<(u64, u64, u64)>) -> PyResult<Bound<'_, PyDict>> {
+    let limits = limits_or_default(limits);
+    let probe = detached(py, || source.with(&limits, |input| codec::probe(input, &limits)))?;
+    dict_from_probe(py, probe)
+}
+
+fn dict_from_probe(py: Python<'_>, probe: Probe) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("format", probe.format.name())?;
+    dict.set_item("width", probe.width)?;
+    dict.set_item("height", probe.height)?;
+    dict.set_item("bytes", probe.bytes)?;
+    dict.set_item("mode", probe.mode.name())?;
+    dict.set_item("channels", probe.channels)?;
+    dict.set_item("bit_depth", probe.bit_depth)?;
+    dict.set_item("alpha", probe.alpha)?;
+    dict.set_item("progressive", probe.progressive)?;
+    dict.set_item("lossy", probe.lossy)?;
+    dict.set_item("frames", probe.frames)?;
+    let jpeg = probe.jpeg.as_ref();
+    let tables = PyList::empty(py);
+    for table in jpeg.map(|jpeg| jpeg.quantisation.as_slice()).unwrap_or_default() {
+        tables.append(PyList::new(py, table)?)?;
+    }
+    dict.set_item("quantisation", tables)?;
+    dict.set_item("subsampling", jpeg.and_then(|jpeg| jpeg.subsampling.as_deref()))?;
+    dict.set_item("quality", jpeg.and_then(|jpeg| jpeg.quality))?;
+    dict.set_item("quality_exact", jpeg.is_some_and(|jpeg| jpeg.quality_exact))?;
+    dict.set_item("jfif", jpeg.is_some_and(|jpeg| jpeg.jfif))?;
+    dict.set_item("adobe", jpeg.is_some_and(|jpeg| jpeg.adobe))?;
+    dict.set_item("arithmetic", jpeg.is_some_and(|jpeg| jpeg.arithmetic))?;
+    dict.set_item("exif", probe.exif)?;
+    dict.set_item("make", probe.make)?;
+    dict.set_item("model", probe.model)?;
+    dict.set_item("software", probe.software)?;
+    dict.set_item("orientation", probe.orientation.map(codec::Orientation::value))?;
+    dict.set_item("icc", probe.icc)?;
+    dict.set_item("xmp", probe.xmp)?;
+    dict.set_item("c2pa", probe.c2pa)?;
+    dict.set_item("ai_source_type", probe.ai_source_type)?;
+    dict.set_item("generation_parameters", probe.generation_parameters)?;
+    let texts = PyList::empty(py);
+    for text in probe.texts {
+        texts.append((text.key, text.value, text.bytes))?;
+    }
+    dict.set_item("texts", texts)?;
+    Ok(dict)
+}
+
+#[pyfunction]
+fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = codec::build_info();
+    let dict = PyDict::new(py);
+    dict.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    dict.set_item("profile", info.profile)?;
+    dict.set_item("jpeg_simd", info.jpeg_simd)?;
+    dict.set_item("libjpeg_turbo", info.libjpeg_turbo)?;
+    dict.set_item("libwebp", info.libwebp)?;
+    Ok(dict)
 }

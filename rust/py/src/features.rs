@@ -1,8 +1,101 @@
-//! To be filled.
+//! Forensic features: names, descriptions and values.
 
+use mllmrisk_core::batch::{self, Source};
+use mllmrisk_core::features::{self, ALL};
+use mllmrisk_core::image::Image;
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
 
 /// Adds this part's functions to the module.
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(describe_features, module)?)?;
+    module.add_function(wrap_pyfunction!(feature_names, module)?)?;
+    module.add_function(wrap_pyfunction!(extract, module)?)
+}
+
+/// One dict per family: name, set, dimension, columns, unit, formula, source.
+#[pyfunction]
+fn describe_features(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let families = PyList::empty(py);
+    for feature in ALL {
+        let (about, columns) = (feature.about(), feature.columns());
+        let family = PyDict::new(py);
+        family.set_item("name", about.name)?;
+        family.set_item("set", about.set.name())?;
+        family.set_item("dimension", columns.len())?;
+        family.set_item("columns", columns)?;
+        family.set_item("unit", about.unit)?;
+        family.set_item("formula", about.formula)?;
+        family.set_item("source", about.source)?;
+        families.append(family)?;
+    }
+    Ok(families)
+}
+
+/// The names of the values that `extract` gives for `features`.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
+fn feature_names(features: Vec<String>) -> PyResult<Vec<String>> {
+    let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
+    Ok(selection.names().to_vec())
+}
+
+/// Values (n, d) float32 and errors (index, code, message); the row of an input in error is NaN.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
+#[allow(clippy::type_complexity)] // the tuple is the contract of the stub
+fn extract<'py>(
+    py: Python<'py>,
+    sources: Vec<Bound<'py, PyAny>>,
+    features: Vec<String>,
+    threads: usize,
+) -> PyResult<(Bound<'py, PyArray2<f32>>, Vec<(usize, &'static str, String)>)> {
+    let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
+    let sources: Vec<Source> =
+        sources.iter().enumerate().map(|(index, source)| to_source(index, source)).collect::<PyResult<_>>()?;
+    let (rows, width) = (sources.len(), selection.dimension());
+    let mut interruption = None;
+    let go_on = || match Python::attach(|py| py.check_signals()) {
+        Ok(()) => true,
+        Err(error) => {
+            interruption = Some(error);
+            false
+        }
+    };
+    let results = crate::convert::detached(py, || Ok(batch::extract_many(sources, &selection, threads, go_on)))?;
+    if let Some(error) = interruption {
+        return Err(error);
+    }
+    let mut values = Vec::with_capacity(rows * width);
+    let mut errors = Vec::new();
+    for (index, result) in results.unwrap_or_default().into_iter().enumerate() {
+        match result {
+            Ok(row) => values.extend(row),
+            Err(error) => {
+                values.resize(values.len() + width, f32::NAN);
+                errors.push((index, error.code(), error.to_string()));
+            }
+        }
+    }
+    Ok((values.into_pyarray(py).reshape([rows, width])?, errors))
+}
+
+fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
+    let name = format!("array {index}");
+    let Ok(array) = source.extract::<PyReadonlyArray3<'_, u8>>() else {
+        let kind = source.get_type();
+        return Err(PyTypeError::new_err(format!("images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array")));
+    };
+    let &[height, width, channels] = array.shape() else {
+        return Err(PyTypeError::new_err(format!("images[{index}]: the array has not three axes")));
+    };
+    if channels != 3 {
+        return Err(PyTypeError::new_err(format!("images[{index}]: {channels} channels, not 3")));
+    }
+    // Copied: another thread may write to the array while this one works without the interpreter.
+    let data = array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[u8]>::to_vec);
+    let image = Image::from_rgb(width as u32, height as u32, data).map_err(|error| crate::error::to_python(&error))?;
+    Ok(Source::Pixels(name, image))
 }

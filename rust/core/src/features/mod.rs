@@ -1,8 +1,33 @@
 //! Forensic statistics of one image: the trait, and the table of all families.
 //!
-//! A family is one file and one line of [`ALL`]. It reads the shared [`Planes`] and fills its own columns.
+//! A family is one file and one line of [`ALL`]. It reads the shared [`Planes`] and fills its own columns. What
+//! several families need is summed once: [`Planes::luma_power`], [`Planes::block_dct`], [`Planes::cross_difference`].
+//!
+//! Values depend on pixels alone, never on a file's name, format or metadata, and are finite on every image: each
+//! logarithm and each ratio has a stated floor.
+
+mod autocorrelation;
+mod benford;
+mod bits;
+mod block_dct;
+mod cfa;
+mod cooccurrence;
+mod cross_difference;
+mod directional;
+mod grid;
+mod moments;
+mod npr;
+mod selection;
+mod spectrum;
+mod srm3;
+mod synthbuster;
+mod texture;
 
 use crate::image::Planes;
+
+pub use block_dct::BlockDct;
+pub use cross_difference::CrossDifference;
+pub use selection::{Selection, extract, select};
 
 /// Which of the two sets a family belongs to (DESIGN 5.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +36,16 @@ pub enum Set {
     Default,
     /// Costly families, part of `all` only.
     Costly,
+}
+
+impl Set {
+    /// `default` or `costly`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Costly => "costly",
+        }
+    }
 }
 
 /// What a family is, for people and for records.
@@ -46,5 +81,21 @@ pub const MIN_SIDE: u32 = 64;
 /// Every family, in the order of the feature vector: the `default` set first.
 pub static ALL: &[&dyn Feature] = &[
     // default
+    &block_dct::Family,
+    &benford::Family,
+    &spectrum::Radial,
+    &spectrum::Angular,
+    &autocorrelation::Family,
+    &synthbuster::Period8,
+    &synthbuster::Period16,
+    &srm3::Family,
+    &directional::Family,
+    &cooccurrence::Family,
+    &npr::Family,
+    &texture::Family,
+    &cross_difference::Family,
+    &cfa::Family,
+    &bits::Family,
+    &grid::Family,
     // costly
 ];

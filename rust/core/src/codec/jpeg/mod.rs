@@ -1,0 +1,50 @@
+//! JPEG through libjpeg-turbo: Pillow's pixels, bit for bit.
+
+mod ffi;
+pub(super) mod header;
+
+pub(super) use ffi::encode;
+
+use super::{Source, pixels};
+use crate::error::Result;
+use crate::image::Image;
+use header::Header;
+
+/// Scans that a file may have; an honest one has about ten, each further one is a pass over all coefficients.
+const MAX_SCANS: i32 = 500;
+
+/// Decodes baseline and progressive files (Huffman or arithmetic), 8 bits, 1, 3 or 4 components.
+pub(super) fn decode(source: &Source<'_>) -> Result<Image> {
+    let header = header::read(source)?;
+    supported(source, &header)?;
+    let (width, height) = (header.width, header.height);
+    let pixels = u64::from(width) * u64::from(height);
+    let coefficients = if header.keeps_coefficients() { header.coefficient_bytes() } else { 0 };
+    let four = header.components.len() == 4;
+    source.admit(width, height, coefficients + if four { pixels * 4 } else { 0 })?;
+    let data = ffi::decode(source, &header, MAX_SCANS)?;
+    Image::from_rgb(width, height, if four { rgb_from_stored_cmyk(data) } else { data })
+}
+
+/// Four-component files store inverted ink (Adobe's habit), as Pillow assumes of all of them.
+fn rgb_from_stored_cmyk(mut data: Vec<u8>) -> Vec<u8> {
+    for value in &mut data {
+        *value = 255 - *value;
+    }
+    pixels::rgb_from_cmyk(&data)
+}
+
+fn supported(source: &Source<'_>, header: &Header) -> Result<()> {
+    match header.process {
+        0xC0..=0xC2 | 0xC9 | 0xCA => {}
+        0xC3 | 0xCB => return Err(source.unsupported("lossless coding")),
+        _ => return Err(source.unsupported("hierarchical coding")),
+    }
+    if header.precision != 8 {
+        return Err(source.unsupported(format!("{} bits a sample", header.precision)));
+    }
+    match header.components.len() {
+        1 | 3 | 4 => Ok(()),
+        count => Err(source.unsupported(format!("{count} components"))),
+    }
+}

@@ -1,0 +1,133 @@
+/* One call from Rust into libjpeg-turbo. libjpeg leaves through longjmp and reports missing data as mere warnings: both
+ * end here, so that Rust sees a status, which kinds of warning were given, and the library's own words.
+ *
+ * The decoder's settings are libjpeg's defaults (accurate integer IDCT, fancy upsampling, block smoothing), as in
+ * Pillow: the pixels are the same bit for bit. */
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+enum status { DECODED = 0, FAILED = 1, OTHER_SIZE = 2, TOO_MANY_SCANS = 3, OUT_OF_MEMORY = 4 };
+enum warning { SOURCE_ENDED = 1, SCAN_ENDED = 2, DATA_CORRUPT = 4 };
+
+struct jpeg_report {
+  int32_t status;
+  uint32_t warnings;
+  char message[JMSG_LENGTH_MAX]; /* of the fatal error, or of the first warning that touches pixels */
+};
+
+struct failure {
+  struct jpeg_error_mgr base; /* first: libjpeg knows only this part */
+  jmp_buf escape;
+  struct jpeg_report *report;
+};
+
+struct progress {
+  struct jpeg_progress_mgr base;
+  int max_scans;
+};
+
+static void leave(j_common_ptr info, enum status status) {
+  struct failure *failure = (struct failure *)info->err;
+  failure->report->status = status;
+  longjmp(failure->escape, 1);
+}
+
+static void on_error(j_common_ptr info) {
+  struct failure *failure = (struct failure *)info->err;
+  int code = info->err->msg_code;
+  info->err->format_message(info, failure->report->message);
+  leave(info, code == JERR_OUT_OF_MEMORY || code == JERR_NO_BACKING_STORE ? OUT_OF_MEMORY : FAILED);
+}
+
+static void on_message(j_common_ptr info, int level) {
+  struct failure *failure = (struct failure *)info->err;
+  uint32_t kind;
+  if (level >= 0) return;
+  switch (info->err->msg_code) {
+    case JWRN_EXTRANEOUS_DATA: /* bytes between segments: no pixel depends on them */
+    case JWRN_ADOBE_XFORM:
+    case JWRN_JFIF_MAJOR:
+    case JWRN_BOGUS_ICC:
+    case JWRN_TOO_MUCH_DATA:
+      return;
+    case JWRN_JPEG_EOF: kind = SOURCE_ENDED; break;
+    case JWRN_HIT_MARKER: kind = SCAN_ENDED; break;
+    default: kind = DATA_CORRUPT; break;
+  }
+  if (failure->report->warnings == 0) info->err->format_message(info, failure->report->message);
+  failure->report->warnings |= kind;
+}
+
+static void print_nothing(j_common_ptr info) { (void)info; }
+
+static void count_scans(j_common_ptr info) {
+  struct progress *progress = (struct progress *)info->progress;
+  if (info->is_decompressor && ((j_decompress_ptr)info)->input_scan_number > progress->max_scans)
+    leave(info, TOO_MANY_SCANS);
+}
+
+/* Whether every coefficient of a progressive image came with its last bit. */
+static int is_complete(j_decompress_ptr info) {
+  int c, k;
+  if (info->coef_bits == NULL) return 0;
+  for (c = 0; c < info->num_components; c++)
+    for (k = 0; k < DCTSIZE2; k++)
+      if (info->coef_bits[c][k] != 0) return 0;
+  return 1;
+}
+
+/* Decodes `data` into `out`: `height` rows of `width * channels` bytes, RGB for 3 channels, the stored (for Adobe files
+ * inverted) CMYK for 4. The caller has read the frame header; `OTHER_SIZE` says that libjpeg read another one. */
+void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32_t width, uint32_t height,
+                          uint32_t channels, size_t max_memory, int32_t max_scans, struct jpeg_report *report) {
+  struct jpeg_decompress_struct info;
+  struct failure failure;
+  struct progress progress;
+  const size_t stride = (size_t)width * channels;
+
+  report->status = FAILED;
+  report->warnings = 0;
+  report->message[0] = '\0';
+  info.err = jpeg_std_error(&failure.base);
+  failure.base.error_exit = on_error;
+  failure.base.emit_message = on_message;
+  failure.base.output_message = print_nothing;
+  failure.report = report;
+  if (setjmp(failure.escape)) {
+    jpeg_destroy_decompress(&info);
+    return;
+  }
+  memset(&progress, 0, sizeof progress);
+  progress.base.progress_monitor = count_scans;
+  progress.max_scans = max_scans;
+
+  jpeg_create_decompress(&info);
+  info.progress = &progress.base;
+  info.mem->max_memory_to_use = (long)max_memory;
+  jpeg_mem_src(&info, data, (unsigned long)size);
+  jpeg_read_header(&info, TRUE);
+  info.out_color_space = channels == 4 ? JCS_CMYK : JCS_RGB;
+  if (info.image_width != width || info.image_height != height || (info.num_components == 4) != (channels == 4))
+    leave((j_common_ptr)&info, OTHER_SIZE);
+  jpeg_start_decompress(&info);
+  if (info.output_width != width || info.output_height != height || info.output_components != (int)channels)
+    leave((j_common_ptr)&info, OTHER_SIZE);
+  while (info.output_scanline < height) {
+    JSAMPROW rows[16];
+    JDIMENSION count = height - info.output_scanline, i;
+    if (count > 16) count = 16;
+    for (i = 0; i < count; i++) rows[i] = out + (info.output_scanline + i) * stride;
+    jpeg_read_scanlines(&info, rows, count);
+  }
+  /* The end marker alone may be missing: then all pixels are there. */
+  if (report->warnings == SOURCE_ENDED && (!jpeg_has_multiple_scans(&info) || is_complete(&info)))
+    report->warnings = 0;
+  report->status = DECODED;
+  jpeg_destroy_decompress(&info);
+}

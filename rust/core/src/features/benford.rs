@@ -1,0 +1,87 @@
+//! First digits of block-DCT coefficients against Benford's law.
+
+use super::block_dct::MAGNITUDES;
+use super::{About, Feature, Set};
+use crate::image::Planes;
+
+/// The family `benford`.
+pub(super) struct Family;
+
+const BASES: [usize; 4] = [10, 20, 40, 60];
+const BANDS: [&str; 2] = ["low", "mid"];
+const DIVERGENCES: [&str; 3] = ["js", "renyi", "tsallis"];
+const ALPHA: f64 = 0.3;
+/// Added to each digit's count, so that no digit has probability 0.
+const PSEUDOCOUNT: f64 = 0.5;
+
+impl Feature for Family {
+    fn about(&self) -> About {
+        About {
+            name: "benford",
+            set: Set::Default,
+            unit: "nats; share",
+            formula: "n = floor(|c| + 0.47) of the 8x8 DCT of luma, n >= 1, zigzag 1-9 (low) and 10-35 (mid); p(d): share \
+                      of first digit d in base b, each count + 0.5; q(d) = ln(1 + 1/d) / ln b; js = Jensen-Shannon \
+                      divergence, renyi = ln Σ p^a q^(1-a) / (a - 1), tsallis = (Σ p^a q^(1-a) - 1) / (a - 1), a = 0.3, \
+                      for b = 10, 20, 40, 60; p(1) … p(9) for b = 10; empty = share of n = 0",
+            source: "Bonettini et al., On the use of Benford's law to detect GAN-generated images, 2020 \
+                     (arXiv 2004.07682), without its fit: q is the plain law",
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        let mut columns = Vec::new();
+        for band in BANDS {
+            for base in BASES {
+                columns.extend(DIVERGENCES.map(|name| format!("{band}_{name}{base}")));
+            }
+            columns.extend((1..10).map(|digit| format!("{band}_p{digit}")));
+            columns.push(format!("{band}_empty"));
+        }
+        columns
+    }
+
+    fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
+        let magnitudes = &planes.block_dct().magnitudes;
+        let mut values = Vec::with_capacity(out.len());
+        for counts in magnitudes.iter() {
+            for base in BASES {
+                values.extend(divergences(&digit_shares(counts, base)));
+            }
+            values.extend(digit_shares(counts, 10));
+            let total: f64 = counts.iter().map(|&count| f64::from(count)).sum();
+            values.push(f64::from(counts[0]) / total);
+        }
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value as f32;
+        }
+    }
+}
+
+/// Shares of the first digits 1 … base - 1.
+fn digit_shares(counts: &[u32; MAGNITUDES], base: usize) -> Vec<f64> {
+    let mut shares = vec![PSEUDOCOUNT; base - 1];
+    for (magnitude, &count) in counts.iter().enumerate().skip(1) {
+        let mut digit = magnitude;
+        while digit >= base {
+            digit /= base;
+        }
+        shares[digit - 1] += f64::from(count);
+    }
+    let total: f64 = shares.iter().sum();
+    shares.iter_mut().for_each(|share| *share /= total);
+    shares
+}
+
+/// Jensen-Shannon, Rényi and Tsallis divergence of `shares` from the law.
+fn divergences(shares: &[f64]) -> [f64; 3] {
+    let base = (shares.len() + 1) as f64;
+    let (mut js, mut power) = (0.0, 0.0);
+    for (i, &p) in shares.iter().enumerate() {
+        let q = (1.0 / (i + 1) as f64).ln_1p() / base.ln();
+        let middle = f64::midpoint(p, q);
+        js += 0.5 * (p * (p / middle).ln() + q * (q / middle).ln());
+        power += p.powf(ALPHA) * q.powf(1.0 - ALPHA);
+    }
+    [js, power.ln() / (ALPHA - 1.0), (power - 1.0) / (ALPHA - 1.0)]
+}

@@ -1,0 +1,79 @@
+//! Traces of a colour filter array: every second pixel is interpolated, so its prediction error is smaller.
+
+use super::moments::dot;
+use super::{About, Feature, Set};
+use crate::image::{Plane, Planes};
+
+use multiversion::multiversion;
+
+/// The family `cfa`.
+pub(super) struct Family;
+
+const CHANNELS: [&str; 3] = ["r", "g", "b"];
+const COLUMNS: [&str; 4] = ["peak", "both", "rows", "columns"];
+/// In grey levels.
+const FLOOR: f64 = 0.01;
+
+impl Feature for Family {
+    fn about(&self) -> About {
+        About {
+            name: "cfa",
+            set: Set::Default,
+            unit: "ln ratio; ratio",
+            formula: "per channel e = |x - (N + S + E + W) / 4|, 1 px off the edge, cropped to even sides, n places; F(u,v): \
+                      sum of e times exp(-2πi (u x + v y)); peak = ln(1 + |F(1/2,1/2)| / (sqrt(ln 2 Σ(e - mean e)²) + \
+                      0.01 sqrt n)), over the median that a white e would have; both, rows, columns = |F| / (n (mean e + \
+                      0.01)) at (1/2,1/2), (0,1/2), (1/2,0)",
+            source: "Popescu and Farid, Exposing digital forgeries in color filter array interpolated images, 2005; Gallagher \
+                     and Chen, Image authentication by detecting traces of demosaicing, 2008",
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        CHANNELS.iter().flat_map(|channel| COLUMNS.map(|column| format!("{channel}_{column}"))).collect()
+    }
+
+    fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
+        for (channel, out) in planes.bytes().iter().zip(out.chunks_exact_mut(COLUMNS.len())) {
+            channel_columns(channel, out);
+        }
+    }
+}
+
+fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
+    let (width, height) = ((channel.width - 2) & !1, (channel.height - 2) & !1);
+    let ones = vec![1; width];
+    let alternating: Vec<i16> = (0..width).map(|x| if x % 2 == 0 { 1 } else { -1 }).collect();
+    let mut errors = vec![0; width];
+    // In quarters of a grey level: integers.
+    let (mut sum, mut square) = (0.0, 0.0);
+    let [mut both, mut rows, mut columns] = [0.0; 3];
+    for y in 0..height {
+        prediction_errors(channel.row(y), channel.row(y + 1), channel.row(y + 2), &mut errors);
+        let (total, difference) = (dot(&errors, &ones) as f64, dot(&errors, &alternating) as f64);
+        let sign = if y % 2 == 0 { 1.0 } else { -1.0 };
+        sum += total;
+        square += dot(&errors, &errors) as f64;
+        rows += sign * total;
+        columns += difference;
+        both += sign * difference;
+    }
+    let n = (width * height) as f64;
+    let spread = (square - sum * sum / n).max(0.0) / 16.0;
+    let median = (std::f64::consts::LN_2 * spread).sqrt() + FLOOR * n.sqrt();
+    let level = n * (sum / 4.0 / n + FLOOR);
+    out[0] = (both.abs() / 4.0 / median).ln_1p() as f32;
+    out[1] = (both.abs() / 4.0 / level) as f32;
+    out[2] = (rows.abs() / 4.0 / level) as f32;
+    out[3] = (columns.abs() / 4.0 / level) as f32;
+}
+
+#[multiversion(targets = "simd")]
+fn prediction_errors(above: &[u8], here: &[u8], below: &[u8], out: &mut [i16]) {
+    let n = out.len();
+    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
+    for x in 0..n {
+        let cross = i16::from(above[x + 1]) + i16::from(below[x + 1]) + i16::from(here[x]) + i16::from(here[x + 2]);
+        out[x] = (4 * i16::from(here[x + 1]) - cross).abs();
+    }
+}

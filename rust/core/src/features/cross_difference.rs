@@ -1,0 +1,141 @@
+//! The diagonal cross-difference of each channel, and how the channels' residuals move together.
+
+use multiversion::multiversion;
+
+use super::moments::{POWER_FLOOR, dot};
+use super::{About, Feature, Set};
+use crate::image::{Plane, Planes};
+
+/// The longest period that is folded.
+pub const PERIOD: usize = 16;
+
+/// Sums over d(y,x) = x(y,x) + x(y+1,x+1) - x(y,x+1) - x(y+1,x) of R, G and B, last row and column left out.
+///
+/// Shared by `synthbuster8`, `synthbuster16` and `cross_channel`.
+pub struct CrossDifference {
+    /// Mean of |d| at each place (y mod 16, x mod 16) of the image cropped to multiples of 16, per channel.
+    ///
+    /// The Fourier transform of the whole at (m H / 16, n W / 16) is the 16×16 transform of this fold: no larger one
+    /// is needed.
+    pub folded: [[[f64; PERIOD]; PERIOD]; 3],
+    /// Σ d_a d_b at lag 0 over the number of places: RR, GG, BB, RG, RB, GB.
+    products: [f64; 6],
+    /// Σ d_a(y,x) d_b(y,x+1), in the order RR, RG, RB, GR, GG, …, BB.
+    right: [f64; 9],
+    /// Σ d_a(y,x) d_b(y+1,x), in the same order.
+    down: [f64; 9],
+}
+
+const PAIRS: [(usize, usize); 6] = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
+
+impl CrossDifference {
+    /// Sums over the three channels.
+    pub fn of(channels: &[Plane<u8>; 3]) -> Self {
+        let (width, height) = (channels[0].width - 1, channels[0].height - 1);
+        let cropped = (height / PERIOD * PERIOD, width / PERIOD * PERIOD);
+        let mut sums =
+            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 9], down: [0.0; 9] };
+        let mut columns = vec![0_u32; 3 * PERIOD * cropped.1];
+        let mut rows = vec![0_i16; 3 * width];
+        let mut previous = rows.clone();
+        for y in 0..height {
+            for (c, row) in rows.chunks_exact_mut(width).enumerate() {
+                difference(channels[c].row(y), channels[c].row(y + 1), row);
+                if y < cropped.0 {
+                    let start = (c * PERIOD + y % PERIOD) * cropped.1;
+                    accumulate(&row[..cropped.1], &mut columns[start..start + cropped.1]);
+                }
+            }
+            sums.add_products(&rows, &previous, width, y > 0);
+            std::mem::swap(&mut rows, &mut previous);
+        }
+        let places = (cropped.0 * cropped.1 / (PERIOD * PERIOD)) as f64;
+        for (i, row) in columns.chunks_exact(cropped.1).enumerate() {
+            for (x, &sum) in row.iter().enumerate() {
+                sums.folded[i / PERIOD][i % PERIOD][x % PERIOD] += f64::from(sum) / places;
+            }
+        }
+        let (w, h) = (width as f64, height as f64);
+        sums.products.iter_mut().for_each(|sum| *sum /= w * h);
+        sums.right.iter_mut().for_each(|sum| *sum /= (w - 1.0) * h);
+        sums.down.iter_mut().for_each(|sum| *sum /= w * (h - 1.0));
+        sums
+    }
+
+    fn add_products(&mut self, rows: &[i16], previous: &[i16], width: usize, below: bool) {
+        let row = |c: usize| &rows[c * width..(c + 1) * width];
+        for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
+            *sum += dot(row(a), row(b)) as f64;
+        }
+        for a in 0..3 {
+            for b in 0..3 {
+                self.right[3 * a + b] += dot(&row(a)[..width - 1], &row(b)[1..]) as f64;
+                if below {
+                    self.down[3 * a + b] += dot(&previous[a * width..(a + 1) * width], row(b)) as f64;
+                }
+            }
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn difference(here: &[u8], below: &[u8], out: &mut [i16]) {
+    let n = out.len();
+    let (here, below) = (&here[..=n], &below[..=n]);
+    for x in 0..n {
+        let straight = i16::from(here[x]) + i16::from(below[x + 1]);
+        out[x] = straight - i16::from(here[x + 1]) - i16::from(below[x]);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn accumulate(row: &[i16], sums: &mut [u32]) {
+    for (sum, value) in sums.iter_mut().zip(row) {
+        *sum += u32::from(value.unsigned_abs());
+    }
+}
+
+/// The family `cross_channel`.
+pub(super) struct Family;
+
+const CHANNELS: [&str; 3] = ["r", "g", "b"];
+
+impl Feature for Family {
+    fn about(&self) -> About {
+        About {
+            name: "cross_channel",
+            set: Set::Default,
+            unit: "1; ln squared grey levels",
+            formula: "d: diagonal cross-difference of a channel (see `synthbuster8`), V_a = E d_a² + 0.01; power_a = \
+                      ln V_a; ratio_ab = ln(V_a / V_b); corr_ab = E d_a d_b / sqrt(V_a V_b); right_ab and down_ab: the \
+                      same with d_b one pixel to the right or one below",
+            source: "McCloskey and Albright, Detecting GAN-generated imagery using color cues, 2018 (channels); Peng et \
+                     al. (inter-channel correlation of residuals); cross-difference: Bammey, Synthbuster, 2023",
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = CHANNELS.iter().map(|c| format!("power_{c}")).collect();
+        columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("ratio_{}{}", CHANNELS[a], CHANNELS[b])));
+        columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("corr_{}{}", CHANNELS[a], CHANNELS[b])));
+        for lag in ["right", "down"] {
+            columns.extend((0..9).map(|i| format!("{lag}_{}{}", CHANNELS[i / 3], CHANNELS[i % 3])));
+        }
+        columns
+    }
+
+    fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
+        let sums = planes.cross_difference();
+        let power: [f64; 3] = std::array::from_fn(|c| sums.products[c] + POWER_FLOOR);
+        let scale = |a: usize, b: usize| (power[a] * power[b]).sqrt();
+        let mut values: Vec<f64> = power.iter().map(|v| v.ln()).collect();
+        values.extend(PAIRS[3..].iter().map(|&(a, b)| (power[a] / power[b]).ln()));
+        values.extend(PAIRS[3..].iter().zip(&sums.products[3..]).map(|(&(a, b), sum)| sum / scale(a, b)));
+        for lag in [&sums.right, &sums.down] {
+            values.extend(lag.iter().enumerate().map(|(i, sum)| sum / scale(i / 3, i % 3)));
+        }
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = value as f32;
+        }
+    }
+}

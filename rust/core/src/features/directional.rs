@@ -1,0 +1,73 @@
+//! First and second differences of luma in four directions.
+
+use multiversion::multiversion;
+
+use super::moments::{MOMENTS, Moments};
+use super::{About, Feature, Set};
+use crate::image::Planes;
+
+/// The family `directional`.
+pub(super) struct Family;
+
+/// Name and (dx) of the neighbour; all but `right` lie one row below.
+const DIRECTIONS: [&str; 4] = ["right", "down", "down_right", "down_left"];
+
+impl Feature for Family {
+    fn about(&self) -> About {
+        About {
+            name: "directional",
+            set: Set::Default,
+            unit: "grey levels; ln squared grey levels; 1; share",
+            formula: "on pixels with all 8 neighbours: first v = Y(p + s) - Y(p), second v = Y(p + s) - 2 Y(p) + Y(p - s), \
+                      s one step right, down, down_right, down_left; mean_abs = E|v|; log_power = ln(E v² + 0.01); \
+                      kurtosis = E v⁴ / (E v² + 0.01)²; shape = (E|v|)² / (E v² + 0.01); zeros = share of v = 0",
+            source: "Fridrich and Kodovský, Rich models for steganalysis of digital images, 2012 (first- and second-order \
+                     residuals); shape: Mallat 1989, ratio of moments of a generalised Gaussian",
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        let mut columns = Vec::new();
+        for order in ["first", "second"] {
+            for direction in DIRECTIONS {
+                columns.extend(MOMENTS.map(|name| format!("{order}_{direction}_{name}")));
+            }
+        }
+        columns
+    }
+
+    fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
+        let luma = planes.luma8();
+        let mut sums = [[Moments::default(); 4]; 2];
+        let mut first = vec![0; luma.width - 2];
+        let mut second = first.clone();
+        for y in 1..luma.height - 1 {
+            let (above, here, below) = (luma.row(y - 1), luma.row(y), luma.row(y + 1));
+            for direction in 0..4 {
+                let (before, after) = match direction {
+                    0 => (here, &here[2..]),
+                    1 => (&above[1..], &below[1..]),
+                    2 => (above, &below[2..]),
+                    _ => (&above[2..], below),
+                };
+                differences(before, &here[1..], after, &mut first, &mut second);
+                sums[0][direction].add(&first);
+                sums[1][direction].add(&second);
+            }
+        }
+        for (moments, out) in sums.as_flattened().iter().zip(out.chunks_exact_mut(MOMENTS.len())) {
+            moments.fill(1.0, out);
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn differences(before: &[u8], here: &[u8], after: &[u8], first: &mut [i16], second: &mut [i16]) {
+    let n = first.len();
+    let (before, here, after, second) = (&before[..n], &here[..n], &after[..n], &mut second[..n]);
+    for x in 0..n {
+        let (b, h, a) = (i16::from(before[x]), i16::from(here[x]), i16::from(after[x]));
+        first[x] = a - h;
+        second[x] = a - 2 * h + b;
+    }
+}
