@@ -36,10 +36,8 @@ FOLDERS: Mapping[str, tuple[str, str]] = {
     "mllm-conditioned": ("fake", "mllm-conditioned"),
 }
 
-_COLUMNS = frozenset(
-    ("path", "label", "paradigm", "generator", "prompt_id", "prompt", "prompt_set", "level", "language", "index")
-    + ("source", "sha256", "seed")
-)
+_TEXT_COLUMNS = ("path", "label", "paradigm", "generator", "prompt_id", "prompt", "prompt_set", "level", "language")
+_COLUMNS = frozenset({*_TEXT_COLUMNS, "index", "source", "sha256", "seed"})
 
 
 class Entry(NamedTuple):

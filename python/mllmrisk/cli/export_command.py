@@ -89,7 +89,8 @@ def _write_jsonl(path: Path, columns: list[str], rows: Iterator[Row]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):  # noqa: B007 (the last count is the result)
-            file.write(json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False, allow_nan=False) + "\n")
+            whole = {name: row.get(name) for name in columns}
+            file.write(json.dumps(whole, ensure_ascii=False, allow_nan=False) + "\n")
     return count
 
 

@@ -109,8 +109,12 @@ class _Parquet:
         self._pyarrow, parquet = _pyarrow()
         text = self._pyarrow.string()
         self._schema = self._pyarrow.schema(
-            [("path", text), *((name, self._pyarrow.float32()) for name in names)]
-            + [("error", text), ("error_message", text)]
+            [
+                ("path", text),
+                *((name, self._pyarrow.float32()) for name in names),
+                ("error", text),
+                ("error_message", text),
+            ]
         )
         self._file = parquet.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=["error"])
         self._blocks: list[Block] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from mllmrisk.errors import UsageError
 from mllmrisk.tars import SUFFIXES
@@ -21,8 +22,13 @@ def check(arguments: Sequence[str]) -> None:
             continue
         if not glob.has_magic(argument):
             raise UsageError(f"no such file or folder: {argument}")
-        if next(glob.iglob(argument, recursive=True), None) is None:
+        if next(_matching(argument), None) is None:
             raise UsageError(f"the pattern {argument} matches no file")
+
+
+def _matching(pattern: str) -> Iterator[Path]:
+    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute patterns)
+    return (path for path in map(Path, found) if not path.is_dir())
 
 
 def files(arguments: Sequence[str]) -> Iterator[str]:
@@ -32,28 +38,25 @@ def files(arguments: Sequence[str]) -> Iterator[str]:
     names; links to folders are not followed, so that a loop of links ends.
     """
     for argument in arguments:
-        if os.path.lexists(argument):
-            yield from _below(argument) if os.path.isdir(argument) else [argument]
-            continue
-        for found in glob.iglob(argument, recursive=True):
-            if not os.path.isdir(found):
-                yield found
+        path = Path(argument)
+        if not os.path.lexists(path):
+            yield from map(str, _matching(argument))
+        elif path.is_dir():
+            yield from map(str, _below(path))
+        else:
+            yield argument
 
 
-def _below(folder: str) -> Iterator[str]:
-    open_folders = [_entries(folder)]
+def _below(folder: Path) -> Iterator[Path]:
+    open_folders = [iter(sorted(folder.iterdir()))]
     while open_folders:
         path = next(open_folders[-1], None)
         if path is None:
             open_folders.pop()
-        elif os.path.isdir(path) and not os.path.islink(path):
+        elif path.is_dir() and not path.is_symlink():
             if os.access(path, os.R_OK | os.X_OK):
-                open_folders.append(_entries(path))
+                open_folders.append(iter(sorted(path.iterdir())))
             else:
                 yield path  # reading it fails, and its row says so
-        elif os.path.splitext(path)[1].lower() in SUFFIXES and not os.path.isdir(path):
+        elif path.suffix.lower() in SUFFIXES and not path.is_dir():
             yield path
-
-
-def _entries(folder: str) -> Iterator[str]:
-    return iter(sorted(os.path.join(folder, name) for name in os.listdir(folder)))

@@ -1,11 +1,13 @@
 //! Forensic features: names, descriptions and values.
 
 use mllmrisk_core::batch::{self, Source};
+use mllmrisk_core::codec::Limits;
 use mllmrisk_core::features::{self, ALL};
 use mllmrisk_core::image::Image;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList};
 
 /// Adds this part's functions to the module.
@@ -55,6 +57,7 @@ fn extract<'py>(
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
     let sources: Vec<Source> =
         sources.iter().enumerate().map(|(index, source)| to_source(index, source)).collect::<PyResult<_>>()?;
+    let limits = Limits::default();
     let (rows, width) = (sources.len(), selection.dimension());
     let mut interruption = None;
     let go_on = || match Python::attach(|py| py.check_signals()) {
@@ -64,7 +67,7 @@ fn extract<'py>(
             false
         }
     };
-    let results = crate::convert::detached(py, || Ok(batch::extract_many(sources, &selection, threads, go_on)))?;
+    let results = crate::convert::detached(py, || Ok(batch::extract_many(sources, &selection, threads, &limits, go_on)))?;
     if let Some(error) = interruption {
         return Err(error);
     }
@@ -83,7 +86,12 @@ fn extract<'py>(
 }
 
 fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
-    let name = format!("array {index}");
+    if let Ok(path) = source.extract::<String>() {
+        return Ok(Source::Path(path));
+    }
+    if let Ok(bytes) = source.extract::<PyBackedBytes>() {
+        return Ok(Source::Bytes { name: format!("bytes {index}"), bytes: Box::new(bytes) });
+    }
     let Ok(array) = source.extract::<PyReadonlyArray3<'_, u8>>() else {
         let kind = source.get_type();
         return Err(PyTypeError::new_err(format!("images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array")));
@@ -97,5 +105,5 @@ fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
     // Copied: another thread may write to the array while this one works without the interpreter.
     let data = array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[u8]>::to_vec);
     let image = Image::from_rgb(width as u32, height as u32, data).map_err(|error| crate::error::to_python(&error))?;
-    Ok(Source::Pixels(name, image))
+    Ok(Source::Pixels { name: format!("array {index}"), image })
 }

@@ -15,11 +15,11 @@ mod cooccurrence;
 mod cross_difference;
 mod directional;
 mod grid;
-mod moments;
 mod npr;
 mod selection;
 mod spectrum;
 mod srm3;
+mod sums;
 mod synthbuster;
 mod texture;
 
