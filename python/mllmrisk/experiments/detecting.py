@@ -174,8 +174,9 @@ def _maker(
     seen = {s.id for s in rows.samples}
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, sides)
     for sample in study.without_image:
-        if sample.label == "real" or sample in group.members:
-            unscored[sample.reason or sample.outcome.value] = unscored.get(sample.reason or sample.outcome.value, 0) + 1
+        if sample.label == "real" or all(getattr(sample, key) == value for key, value in group.columns.items()):
+            reason = sample.reason or sample.outcome.value
+            unscored[reason] = unscored.get(reason, 0) + 1
     counted = [s for s in sides if s.id in seen]
     prompts = {s.prompt_id for s in counted if s.prompt_id is not None}
 
