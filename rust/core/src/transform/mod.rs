@@ -3,7 +3,9 @@
 //! Every hot loop is written over fixed-width lanes for the compiler to vectorise and is compiled once per
 //! instruction set (`multiversion`), so that one wheel is fast on every machine without `target-cpu=native`.
 
+pub mod blur;
 pub mod colour;
 pub mod dct;
 pub mod fft;
 pub mod median;
+pub mod resize;
