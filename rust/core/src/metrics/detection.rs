@@ -11,6 +11,8 @@ use super::rate::share_in_pools;
 use super::roc::{RankStatistic, Ranking, Row, auc, check_scores};
 use crate::{Error, Result};
 
+const NAMES: &str = "auc, ap, eer, accuracy, detection_rate, false_alarm_rate";
+
 /// What is measured. A score *above* its threshold is called fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
@@ -26,6 +28,23 @@ pub enum Measure {
     DetectionRate,
     /// The share of reals above the threshold.
     FalseAlarmRate,
+}
+
+impl std::str::FromStr for Measure {
+    type Err = Error;
+
+    /// By its name in `estimates.json`.
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auc" => Ok(Self::Auc),
+            "ap" => Ok(Self::AveragePrecision),
+            "eer" => Ok(Self::EqualErrorRate),
+            "accuracy" => Ok(Self::Accuracy),
+            "detection_rate" => Ok(Self::DetectionRate),
+            "false_alarm_rate" => Ok(Self::FalseAlarmRate),
+            _ => Err(Error::argument("metric", format!("{name:?} is none of {NAMES}"))),
+        }
+    }
 }
 
 impl Measure {
