@@ -137,6 +137,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         method: how value and interval were computed, in words.
         at: the false-alarm rate of a detection rate.
         n_clusters, cluster_by: the resampled units of the interval and what they are.
+        low_within, high_within: the interval for other images of the *same* sources, where `low` and `high` resample
+            whole sources and so speak of images from elsewhere.
         confounded, confounded_by: whether a leak probe reaches the figure, and which.
     """
 
@@ -166,6 +168,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     p_adjusted: float | None = None
     n_clusters: int | None = None
     cluster_by: str | None = None
+    low_within: float | None = None
+    high_within: float | None = None
     confounded: bool = False
     confounded_by: list[str] = []
     evidence: Evidence | None = None

@@ -80,6 +80,16 @@ def clusters(study: Study, rows: Sequence[Sample]) -> Clusters:
     return Clusters(ids, len(np.unique(ids)), named)
 
 
+def within_sources(study: Study, rows: Sequence[Sample]) -> Clusters | None:
+    """What is resampled for other images of the same sources: prompts, or images; None where these are `clusters`."""
+    if "source" not in study.groups.by:
+        return None
+    position: dict[str, int] = {}
+    keys = [f"prompt {s.prompt_id}" if s.prompt_id is not None else f"image {s.id}" for s in rows]
+    ids = np.array([position.setdefault(key, len(position)) for key in keys], dtype=np.int64)
+    return Clusters(ids, len(position), "prompt" if any(s.prompt_id for s in rows) else "image")
+
+
 def figures(
     study: Study, scored: Scored, where: Where, group: Group, rates: Iterable[float], *, short: bool = False
 ) -> list[Estimate]:
@@ -97,6 +107,7 @@ def figures(
     if not labels.any() or labels.all():
         return [make("auc", None, method="none: one side has no scored image")]
     units = clusters(study, rows.samples)
+    inside = within_sources(study, rows.samples)
     found: list[Estimate] = []
     options: dict[str, Any] = {"resamples": study.resamples, "seed": study.seed, "threads": study.threads}
 
@@ -105,10 +116,12 @@ def figures(
         given: dict[str, Any] = {"strata": rows.strata} if ranked else {"threshold": 0.0}
         try:
             interval = metrics.detection(metric, scores, labels, units.ids, **given, **options)
+            within = metrics.detection(metric, scores, labels, inside.ids, **given, **options) if inside else None
         except ValueError as why:  # no stratum holds both labels
             found.append(make(metric, None, method=f"none: {why}", at=at, units=units, lost={"undefined": len(sides)}))
             return
-        found.append(make(metric, interval, method=f"{how}; {bootstrap(study, units)}", at=at, units=units))
+        method = f"{how}; {bootstrap(study, units)}"
+        found.append(make(metric, interval, method=method, at=at, units=units, within=within))
 
     add("auc", rows.scores, "pairs scored by one model")
     if not short:
@@ -213,6 +226,7 @@ def _maker(
         method: str,
         at: float | None = None,
         units: Clusters | None = None,
+        within: metrics.Interval | None = None,
         lost: Mapping[str, int] | None = None,
     ) -> Estimate:
         reasons = {**unscored, **(lost or {})}
@@ -228,6 +242,8 @@ def _maker(
             value=None if interval is None else interval.value,
             low=None if interval is None else interval.low,
             high=None if interval is None else interval.high,
+            low_within=None if within is None else within.low,
+            high_within=None if within is None else within.high,
             n_unscored=reasons,
             paradigm=group.paradigm,
             generator=group.generator,

@@ -26,8 +26,12 @@ _THUMBNAIL = 16
 _HUES = 12
 
 
-def container_vector(container: Container) -> NDArray[np.float32]:
-    """(d,) float32: size, format, coding and metadata facts of a file, none of its pixels."""
+def container_vector(container: Container, *, with_bytes: bool = True) -> NDArray[np.float32]:
+    """(d,) float32: size, format, coding and metadata facts of a file, none of its pixels.
+
+    Args:
+        with_bytes: whether the file's length, and bytes per pixel, are among them.
+    """
     width, height = float(container.width), float(container.height)
     pixels = width * height
     tables = [list(table) for table in container.quantisation[:2]]
@@ -39,8 +43,8 @@ def container_vector(container: Container) -> NDArray[np.float32]:
         np.log(pixels),
         float(width % 8 == 0 and height % 8 == 0),
         float(width == height),
-        np.log(container.bytes),
-        np.log(container.bytes / pixels),
+        np.log(container.bytes) if with_bytes else 0.0,
+        np.log(container.bytes / pixels) if with_bytes else 0.0,
         *(float(container.format == name) for name in _FORMATS),
         *(float(container.subsampling == name) for name in _SUBSAMPLINGS),
         *(float(container.mode == name) for name in _MODES),
