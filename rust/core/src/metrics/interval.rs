@@ -150,8 +150,11 @@ pub(super) fn bootstrap_p(replicates: &[f64], clusters: usize) -> f64 {
     if clusters < 2 {
         return 1.0;
     }
-    let beyond = |side: fn(&&f64) -> bool| 1 + replicates.iter().filter(side).count();
-    let tail = beyond(|x| **x <= 0.0).min(beyond(|x| **x >= 0.0)) as f64 / (1 + replicates.len()) as f64;
+    // Shares of small whole numbers meet at 0 but for rounding: that is 0.
+    let slack = 1e-12 * replicates.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    let below = 1 + replicates.iter().filter(|x| **x <= slack).count();
+    let above = 1 + replicates.iter().filter(|x| **x >= -slack).count();
+    let tail = below.min(above) as f64 / (1 + replicates.len()) as f64;
     if tail >= 0.5 {
         return 1.0;
     }
