@@ -27,8 +27,8 @@ def scored(seed, n=80, clusters=12):
     return np.round(rng.normal(size=n) + flags, 1), flags, ids, rng
 
 
-def every_estimate(seed, **resampling):
-    scores, labels, ids, rng = scored(seed)
+def every_estimate(sample, **resampling):
+    scores, labels, ids, rng = scored(sample)
     groups = rng.integers(0, 2, labels.size)
     groups[labels.nonzero()[0][:1]], groups[labels.nonzero()[0][1:2]] = 0, 1
     labels[np.arange(2, 6)] = True
