@@ -246,7 +246,7 @@ STUDIES = [study_of_rate, study_of_rare_rate, study_of_difference, study_of_unpa
 @pytest.mark.parametrize("study", STUDIES)
 def test_intervals_cover(study):
     # 300 studies: a share of 0.95 has a standard error of 0.0126.
-    assert 0.91 <= coverage(study, 60, 300) <= 0.99
+    assert 0.91 <= coverage(study, 60, 300) <= 0.995
 
 
 @pytest.mark.slow
@@ -254,12 +254,12 @@ def test_intervals_cover(study):
 @pytest.mark.parametrize("clusters", [30, 100, 400])
 def test_intervals_cover_closely(study, clusters):
     # 4,000 studies: standard error 0.0034. Few events widen on purpose, so that they may cover more.
-    most = 0.99 if study is study_of_rare_rate else 0.97
+    most = 1.0 if study is study_of_rare_rate else 0.97
     assert 0.93 <= coverage(study, clusters, 4000) <= most
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_seven_clusters_are_covered_as_documented(study):
-    # docs/statistics.md: between 0.89 and 1 at seven clusters.
-    assert coverage(study, 7, 4000) >= 0.89
+    # docs/statistics.md: wide, and at least 0.94.
+    assert coverage(study, 7, 4000) >= 0.94
