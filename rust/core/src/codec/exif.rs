@@ -45,6 +45,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Exif<'_>> {
     Some(exif)
 }
 
+/// Where a TIFF file's first directory keeps its photometric interpretation, if that is a palette.
+pub(super) fn palette_flag(bytes: &[u8]) -> Option<usize> {
+    let tiff = Tiff { bytes, big: bytes.starts_with(b"MM") };
+    let entry = tiff.directory(tiff.u32(4)?).into_iter().find(|entry| entry.tag == 0x0106)?;
+    let low = entry.at + usize::from(tiff.big);
+    (tiff.number(&entry) == Some(3)).then_some(low)
+}
+
 struct Tiff<'a> {
     bytes: &'a [u8],
     big: bool,
