@@ -142,8 +142,15 @@ def test_png_16_bit_is_its_high_byte(colour: int, channels: int) -> None:
 def test_png_interlaced(size: tuple[int, int]) -> None:
     pixels = picture(*size)
     rows = b""
-    for top, left, down, right in [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-                                   (1, 0, 2, 1)]:
+    for top, left, down, right in [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]:
         part = pixels[top::down, left::right]
         rows += b"".join(b"\0" + row.tobytes() for row in part if part.size)
     data = png(*size, 8, 2, rows, interlace=1)
