@@ -137,6 +137,13 @@ def test_bit_flips(name: str) -> None:
         code_of(lambda: images.probe(bytes(mutated)))  # noqa: B023
 
 
+def test_every_flip_in_the_pixels_of_a_png_is_seen() -> None:
+    data = FILES["rgb.png"]
+    start = data.index(b"IDAT") + 4
+    for at in range(start, len(data) - 20, 7):
+        assert code_of(lambda at=at: images.decode(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])) == "corrupt"
+
+
 @by_name
 def test_bytes_decide_not_the_name(name: str, tmp_path: Path) -> None:
     for suffix in (".jpg", ".png", ".txt"):
