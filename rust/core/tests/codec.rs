@@ -44,7 +44,7 @@ fn bmp(image: &Image) -> Vec<u8> {
     bytes.resize(54, 0);
     for row in image.data().chunks_exact(width as usize * 3) {
         bytes.extend(row.chunks_exact(3).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]));
-        bytes.resize(bytes.len().next_multiple_of(4) + 2 * (bytes.len() % 2), 0);
+        bytes.resize(bytes.len() + row.len().next_multiple_of(4) - row.len(), 0);
     }
     bytes
 }
@@ -72,7 +72,7 @@ fn lossless_files_give_the_pixels_back() {
     let image = picture(40, 28);
     let png = encode(&image, &Encoding::Png).expect("the image can be encoded");
     for bytes in [png, tiff(&image), bmp(&image)] {
-        assert_eq!(decode(&bytes, &Limits::default()).expect("the file is whole"), image);
+        assert!(decode(&bytes, &Limits::default()).expect("the file is whole") == image, "{:?}", &bytes[..8]);
     }
 }
 
