@@ -211,10 +211,9 @@ fn read_tiff(source: &Source<'_>, metadata: &mut Metadata) -> Result<Facts> {
     let color = decoder.colortype().map_err(|error| tiff::failure(source, &error))?;
     let (mode, alpha) = match color {
         ColorType::Gray(_) => (Mode::Grey, false),
-        ColorType::GrayA(_) => (Mode::Grey, true),
         ColorType::RGB(_) | ColorType::YCbCr(_) => (Mode::Rgb, false),
         ColorType::RGBA(_) => (Mode::Rgb, true),
-        ColorType::Multiband { num_samples: 2, .. } => (Mode::Grey, true),
+        ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } => (Mode::Grey, true),
         ColorType::CMYK(_) => (Mode::Cmyk, false),
         ColorType::CMYKA(_) => (Mode::Cmyk, true),
         _ => (Mode::Other, false),
