@@ -220,7 +220,8 @@ def _centre(pixels: Pixels, crop: Size) -> Pixels:
 
 
 def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:
-    return perturb.jpeg(np.ascontiguousarray(pixels), jpeg.quality, jpeg.subsampling)
+    chain = f"jpeg:{jpeg.quality}:{jpeg.subsampling.replace(':', '')}"
+    return perturb.apply(np.ascontiguousarray(pixels), chain)
 
 
 def ellipse() -> Pixels:
