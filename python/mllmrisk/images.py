@@ -159,7 +159,7 @@ def resize(
         pixels: `(height, width, 3)` uint8.
         width: the new width.
         height: the new height.
-        kernel: `box`, `bilinear`, `hamming`, `bicubic` or `lanczos`.
+        kernel: `box`, `bilinear`, `bicubic` or `lanczos`.
 
     Returns:
         `(height, width, 3)` uint8.

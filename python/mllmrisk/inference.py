@@ -93,7 +93,7 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
     try:
         session = ort.InferenceSession(model, sess_options=options, providers=providers)
     except Exception as wrong:  # onnxruntime's errors share no base class
-        raise UsageError(f"{what}: onnxruntime cannot load the model: {_first_line(wrong)}") from wrong
+        raise UsageError(f"{what}: onnxruntime cannot load the model: {first_line(wrong)}") from wrong
     finally:
         ort.set_default_logger_severity(_WARNING)
     got = session.get_providers()[0]
@@ -161,7 +161,8 @@ def _preload(ort: Any) -> None:
             preload()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a sentence of our own."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

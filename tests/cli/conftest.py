@@ -1,4 +1,4 @@
-"""How the tests of the command line call it: through its own entry point, in this process or in a chosen environment."""
+"""How these tests call the command line: its own entry point here, or Python with chosen packages only."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import click
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.output import cores
 from mllmrisk.errors import MissingExtraError, MllmriskError
+from mllmrisk.inference import parse_device, prove
 
 #: Extra → distributions that it brings, and what it is for. A test holds this against pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -57,6 +58,7 @@ def command(device: str, as_json: bool) -> int:
     Every line is the result of trying: a small model is really run on the device, the image library really decodes.
     Exits with 0 if all is well, 3 if something is broken; a missing optional package is not broken.
     """
+    parse_device(device)
     checks = list(examine(device))
     healthy = all(check.state != "broken" for check in checks)
     if as_json:
@@ -172,8 +174,6 @@ def _onnxruntime_pair() -> Iterator[Check]:
 
 def _device(device: str) -> Iterator[Check]:
     """The provider that a real session gets; `get_available_providers()` names what was compiled in."""
-    from mllmrisk.inference import prove
-
     try:
         provider = prove(device)
     except MissingExtraError as missing:

@@ -55,7 +55,7 @@ class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     size: Size
     rule: Literal["squash", "short", "letterbox"] = "squash"
-    kernel: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    kernel: Literal["box", "bilinear", "bicubic", "lanczos"] = "bilinear"
     fill: int = 0
 
 
