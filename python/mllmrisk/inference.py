@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import io
 import re
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mllmrisk.errors import MissingExtraError, MllmriskError, UsageError
+from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk.extras import optional
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -43,10 +43,7 @@ def onnxruntime(what: str, extra: str = "cpu") -> Any:
         MissingExtraError: it is not installed; `what` needs it and `extra` brings it.
         UsageError: only its empty folder is left, as after uninstalling one of onnxruntime and onnxruntime-gpu.
     """
-    try:
-        module = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError(what, extra) from missing
+    module = optional("onnxruntime", what, extra)
     if not hasattr(module, "InferenceSession"):
         raise UsageError("the installed onnxruntime is an empty folder: `mllmrisk doctor` names the cure")
     return module

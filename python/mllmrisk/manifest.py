@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mllmrisk.errors import ManifestError, MissingExtraError
+from mllmrisk.errors import ManifestError
+from mllmrisk.extras import optional
 from mllmrisk.records import PARADIGMS, Sample
 from mllmrisk.registry import did_you_mean
 from mllmrisk.tars import SUFFIXES, Span, members
@@ -153,7 +154,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 raise ManifestError(f"{where}: {len(reader.fieldnames or [])} columns expected")
             yield _Row({key.strip(): value for key, value in row.items() if value != ""}, where)
     except csv.Error as wrong:
-        raise ManifestError(f"{path}, line {reader.line_num}: {wrong}") from wrong
+        raise ManifestError(f"{path}, line {reader.reader.line_num}: {wrong}") from wrong
 
 
 def _jsonl_rows(path: Path) -> Iterator[_Row]:
@@ -180,10 +181,7 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
-    try:
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError("a Parquet manifest", "parquet") from missing
+    parquet = optional("pyarrow.parquet", "a Parquet manifest", "parquet")
     try:
         table = parquet.read_table(path)
     except Exception as wrong:  # pyarrow has no common error class for broken files
