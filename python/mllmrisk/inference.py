@@ -12,8 +12,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mllmrisk.errors import MllmriskError, UsageError
 from mllmrisk.extras import optional
 
@@ -107,6 +105,8 @@ def prove(device: str) -> str:
     Raises:
         MissingExtraError, UsageError: as :func:`open_session`.
     """
+    import numpy as np
+
     session = open_session(_doubling_model(), what="onnxruntime", device=device)
     x = np.arange(4, dtype=np.float32)
     (y,) = session.run.run(["y"], {"x": x})

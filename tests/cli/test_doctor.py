@@ -122,6 +122,13 @@ def test_a_core_that_does_not_load(python, tmp_path):
     assert "mllmrisk._core does not load" in checks(result.out)["core"]["detail"]
 
 
+def test_without_numpy(python):
+    result = python(*DOCTOR, "--json", without=("numpy",))
+    assert result.code == 3, result.err
+    assert checks(result.out)["numpy"]["cure"] == "pip install numpy"
+    assert "Traceback" not in result.err
+
+
 def test_the_table_of_extras_is_the_projects():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     names = {

@@ -17,7 +17,7 @@ import click
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.output import cores
 from mllmrisk.errors import MissingExtraError, MllmriskError
-from mllmrisk.inference import parse_device, prove
+from mllmrisk.inference import first_line, parse_device, prove
 
 #: Extra → distributions that it brings, and what it is for. A test holds this against pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -112,14 +112,24 @@ def _python() -> Iterator[Check]:
 def _package() -> Iterator[Check]:
     """The compiled core, and how it was built."""
     try:
-        from mllmrisk import images
+        import numpy as np
+
+        from mllmrisk import images, perturb
 
         build = images.build_info()
     except ImportError as wrong:
         yield Check(
-            "core", "broken", f"mllmrisk._core does not load: {wrong}", "pip install --force-reinstall mllmrisk"
+            "core",
+            "broken",
+            f"mllmrisk._core does not load: {first_line(wrong)}",
+            "pip install --force-reinstall mllmrisk",
         )
         return
+    pixels = np.arange(64 * 80 * 3, dtype=np.uint8).reshape(64, 80, 3)
+    if not np.array_equal(images.decode(perturb.encode(pixels, "png")), pixels):
+        yield Check(
+            "core", "broken", "a PNG that it wrote decodes to other pixels", "pip install --force-reinstall mllmrisk"
+        )
     if build["profile"] == "release":
         yield Check("core", "ok", f"mllmrisk {build['version']}, release build, libwebp {build['libwebp']}")
     else:
