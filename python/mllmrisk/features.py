@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from mllmrisk.errors import ImageError
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, the bytes of an image file, or an (H, W, 3) uint8 array."""
+
+Plain: TypeAlias = str | bytes | npt.NDArray[np.uint8]
+"""What the core takes."""
 
 BATCH = 256
 _ARRAY_BYTES = 64 << 20  # arrays are copied before they are worked on: a batch of them ends here at the latest
@@ -90,7 +93,12 @@ def names(features: str | Sequence[str] = "default") -> tuple[str, ...]:
 
 
 def extract(
-    images: Iterable[Source], features: str | Sequence[str] = "default", *, threads: int | None = None
+    images: Iterable[Source],
+    features: str | Sequence[str] = "default",
+    *,
+    threads: int | None = None,
+    chains: str | Iterable[str | None] | None = None,
+    seed: int = 0,
 ) -> Features:
     """Computes features of any iterable of images; a bad image is a reason in `errors`, never an exception.
 
@@ -101,12 +109,15 @@ def extract(
             the columns come in the order of `describe` whatever the order asked for.
         threads: how many images are worked on at once; all processors that this process may use where None. The values
             do not depend on it.
+        chains: perturbations to apply before (`mllmrisk.perturb`): one chain for all images, or one per image, None for
+            none.
+        seed: of the random steps of chains; the i-th image draws from `seed + i`.
 
     Raises:
-        ValueError: a feature is unknown.
+        ValueError: a feature or a chain is unknown, or there are not as many chains as images.
         TypeError: an item of `images` is none of the above.
     """
-    batches = list(extract_batches(images, features, threads=threads))
+    batches = list(extract_batches(images, features, threads=threads, chains=chains, seed=seed))
     columns = names(features)
     values = [batch.values for batch in batches]
     starts = itertools.accumulate((len(batch) for batch in batches), initial=0)
@@ -120,6 +131,8 @@ def extract_batches(
     features: str | Sequence[str] = "default",
     *,
     threads: int | None = None,
+    chains: str | Iterable[str | None] | None = None,
+    seed: int = 0,
     batch: int = BATCH,
 ) -> Iterator[Features]:
     """Like `extract`, a batch of images at a time, for streams that do not fit in memory.
@@ -128,6 +141,8 @@ def extract_batches(
         images: as for `extract`.
         features: as for `extract`.
         threads: as for `extract`.
+        chains: as for `extract`.
+        seed: as for `extract`.
         batch: images per result, fewer where arrays are large; `errors` counts from the start of its batch.
 
     Raises:
@@ -140,23 +155,35 @@ def extract_batches(
         raise ValueError(f"threads ({threads}) and batch ({batch}) must be at least 1")
     if isinstance(images, str | bytes | os.PathLike) or getattr(images, "ndim", 0) == _FLAT_RANK:
         raise TypeError("images must be an iterable of images; put a single one into a list")
-    return _batches(images, selected, columns, threads, batch)
+    if chains is None or isinstance(chains, str):
+        pairs = zip(images, itertools.repeat(chains), strict=False)
+    else:
+        pairs = zip(images, chains, strict=True)
+    return _batches(pairs, selected, columns, threads, batch, seed)
 
 
 def _batches(
-    images: Iterable[Source], selected: list[str], columns: tuple[str, ...], threads: int, batch: int
+    pairs: Iterable[tuple[Source, str | None]],
+    selected: list[str],
+    columns: tuple[str, ...],
+    threads: int,
+    batch: int,
+    seed: int,
 ) -> Iterator[Features]:
-    for chunk in _chunks(images, batch):
-        values, failures = _core.extract(chunk, selected, threads)
+    start = 0
+    for chunk in _chunks(pairs, batch):
+        sources, chains = [source for source, _ in chunk], [chain for _, chain in chunk]
+        values, failures = _core.extract(sources, selected, threads, chains, seed + start)
         errors = {index: ImageError(message, code) for index, code, message in failures}
         yield Features(values, columns, errors)
+        start += len(chunk)
 
 
-def _chunks(images: Iterable[Source], batch: int) -> Iterator[list[Any]]:
-    chunk: list[Any] = []
+def _chunks(pairs: Iterable[tuple[Source, str | None]], batch: int) -> Iterator[list[tuple[Plain, str | None]]]:
+    chunk: list[tuple[Plain, str | None]] = []
     array_bytes = 0
-    for image in images:
-        chunk.append(_plain(image))
+    for image, chain in pairs:
+        chunk.append((_plain(image), chain))
         array_bytes += getattr(image, "nbytes", 0)
         if len(chunk) == batch or array_bytes >= _ARRAY_BYTES:
             yield chunk
@@ -165,8 +192,8 @@ def _chunks(images: Iterable[Source], batch: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _plain(image: Source) -> str | bytes | npt.NDArray[np.uint8]:
-    """What the core takes: a UTF-8 path, bytes or an array."""
+def _plain(image: Source) -> Plain:
+    """A UTF-8 path, bytes or an array."""
     if isinstance(image, np.ndarray | bytes):
         return image
     path = os.fspath(image)

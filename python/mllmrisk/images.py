@@ -182,3 +182,8 @@ def _plain(source: Source) -> bytes | str:
     if isinstance(source, bytearray | memoryview):
         return bytes(source)
     return os.fspath(source)
+
+
+def build_info() -> dict[str, Any]:
+    """How the compiled core was built: version, profile, SIMD of the JPEG decoder, versions of its libraries."""
+    return dict(_core.build_info())

@@ -12,6 +12,7 @@ use crate::codec::{self, Input, Limits};
 use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
+use crate::perturb::Chain;
 
 /// Where the pixels of one input come from.
 pub enum Source {
@@ -54,26 +55,36 @@ impl Source {
     }
 }
 
-/// The values of `selection` on each source, in their order, one result each: a bad input, or even a panic, is the
+/// One input of [`extract_many`].
+pub struct Item<'a> {
+    /// Where its pixels come from.
+    pub source: Source,
+    /// What is done to them before the features are computed.
+    pub chain: Option<&'a Chain>,
+    /// Seed of the chain's random steps.
+    pub seed: u64,
+}
+
+/// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
 /// error of its own row.
 ///
 /// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
 /// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
 pub fn extract_many(
-    sources: Vec<Source>,
+    items: Vec<Item<'_>>,
     selection: &Selection,
     threads: usize,
     limits: &Limits,
     mut go_on: impl FnMut() -> bool,
 ) -> Option<Vec<Result<Vec<f32>>>> {
-    let count = sources.len();
-    let queue = Mutex::new(sources.into_iter().enumerate());
+    let count = items.len();
+    let queue = Mutex::new(items.into_iter().enumerate());
     let stopped = AtomicBool::new(false);
     let done = Mutex::new(Vec::with_capacity(count));
     let work = |go_on: &mut dyn FnMut() -> bool| {
         while !stopped.load(Ordering::Relaxed) {
-            let Some((index, source)) = lock(&queue).next() else { break };
-            let result = guarded(source, selection, limits);
+            let Some((index, item)) = lock(&queue).next() else { break };
+            let result = guarded(item, selection, limits);
             lock(&done).push((index, result));
             if !go_on() {
                 stopped.store(true, Ordering::Relaxed);
@@ -99,9 +110,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn guarded(source: Source, selection: &Selection, limits: &Limits) -> Result<Vec<f32>> {
-    let name = source.name().to_owned();
-    let work = || features::extract(&name, &source.image(limits)?, selection);
+fn guarded(item: Item<'_>, selection: &Selection, limits: &Limits) -> Result<Vec<f32>> {
+    let name = item.source.name().to_owned();
+    let work = || {
+        let image = item.source.image(limits)?;
+        let image = match item.chain {
+            Some(chain) => chain.apply(image, item.seed)?,
+            None => image,
+        };
+        features::extract(&name, &image, selection)
+    };
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(Error::Internal { input: name.as_str().into(), message: told(panic.as_ref()) }))
 }

@@ -15,6 +15,7 @@ mod cooccurrence;
 mod cross_difference;
 mod directional;
 mod grid;
+mod lbp;
 mod npr;
 mod selection;
 mod spectrum;
@@ -97,5 +98,6 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
+    &lbp::Family,
     // costly
 ];

@@ -17,6 +17,7 @@ from . import (
     cross_channel,
     directional,
     grid,
+    lbp,
     npr,
     spectrum,
     srm3,
@@ -41,6 +42,7 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cfa": cfa.twin,
     "bits": bits.twin,
     "grid": grid.twin,
+    "lbp": lbp.twin,
 }
 
 

@@ -1,0 +1,34 @@
+"""`mllmrisk judge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mllmrisk.cli.progress import Progress
+
+
+@click.command(name="judge")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--judge", "name", required=True, metavar="NAME|FILE", help="A judge (`mllmrisk list judges`) or a TOML.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where the model runs.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+def command(run: Path, name: str, device: str, threads: int | None) -> int:
+    """Score the images of RUN with a judge; images that it has scored before are left alone."""
+    from mllmrisk import judges
+    from mllmrisk.experiments.study import Study
+    from mllmrisk.experiments.unsafe import judged
+    from mllmrisk.store import Store
+
+    judge = judges.load(name, device=device)
+    with Store.load(run) as store:
+        study = Study(store, seed=0, resamples=0, threads=threads, progress=Progress())
+        scorer = f"{judge.name}@{judge.version}"
+        judged(study, judge, scorer)
+        for category in judge.categories:
+            scores = store.scores(scorer, "native", category).values()
+            flagged = sum(s.value is not None and s.value >= judge.threshold[category] for s in scores)
+            unscored = sum(s.value is None for s in scores)
+            click.echo(f"{judge.name} {category}: {flagged} of {len(scores) - unscored} flagged, {unscored} unscored")
+    return 0

@@ -1,0 +1,35 @@
+"""What an experiment is: a question with its samples, scorers and estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from mllmrisk.experiments.study import Study
+from mllmrisk.records import Estimate
+
+
+class Experiment(Protocol):
+    """One question, asked of a study.
+
+    Attributes:
+        kind: its name in suites and in `estimates.json`.
+        Parameters: what a suite may set, with defaults.
+    """
+
+    kind: str
+    Parameters: type[msgspec.Struct]
+
+    def __init__(self, parameters: Any) -> None:
+        """Takes an instance of `Parameters`."""
+        ...
+
+    def needs(self) -> Iterable[str]:
+        """Optional dependency sets (`train`, `cpu`, ...) that it needs, so that a run fails before it starts."""
+        ...
+
+    def estimates(self, study: Study) -> list[Estimate]:
+        """Asks the study for scores, stage by stage, and makes the estimates."""
+        ...

@@ -1,0 +1,54 @@
+"""`leak`: what tells real from fake without a forensic trace: the container, the size, the content (DESIGN 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mllmrisk.experiments import detecting, probes
+from mllmrisk.experiments.crossfit import Plan, crossfit
+from mllmrisk.experiments.recipes import PROBES
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.views import VIEWS
+from mllmrisk.records import Estimate
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a suite may set; see :mod:`mllmrisk.experiments.detection`. Probes without input are left out."""
+
+    views: tuple[str, ...] = VIEWS
+    probes: tuple[str, ...] = probes.PROBES
+    repeats: int = 2
+    folds: int = 5
+
+
+class Leak:
+    """Probes fitted and tested as a detector is, on the same splits."""
+
+    kind = "leak"
+    Parameters = Parameters
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Takes the suite's parameters."""
+        self.parameters = parameters
+
+    def needs(self) -> Iterable[str]:
+        """Training."""
+        return ("train",)
+
+    def estimates(self, study: Study) -> list[Estimate]:
+        """AUC of each probe per view, for all generated images and each paradigm."""
+        found: list[Estimate] = []
+        p = self.parameters
+        for probe in p.probes:
+            if probe == "caption" and len({s.label for s in study.samples if s.prompt}) < 2:
+                continue  # a caption on one side only is a column of the manifest, not a property of images
+            recipe = PROBES[probe]
+            for view in p.views:
+                asked = Plan(view, "all", lambda _: True, p.repeats, p.folds, ())
+                scored = crossfit(study, recipe, asked, [study.arm(view)])[view]
+                where = detecting.Where("leak", probe, view, f"{probe}/{view}/all", "all")
+                for group in detecting.groups(study.samples, len(study.samples) + 1):
+                    found += detecting.figures(study, scored, where, group, (), short=True)
+        return found

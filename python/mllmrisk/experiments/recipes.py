@@ -1,0 +1,35 @@
+"""The recipes: what each trained detector and each leak probe reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mllmrisk.experiments import probes
+from mllmrisk.experiments.crossfit import Recipe
+from mllmrisk.experiments.study import Study, Table
+from mllmrisk.experiments.views import Arm
+
+#: The set of features that `forensic` reads.
+FEATURES = "default"
+
+
+def _size(study: Study, way: Arm) -> Table:
+    table = study.container_facts(way)
+    return table._replace(values=table.values[:, probes.SIZE_COLUMNS])
+
+
+def _captions(study: Study, _: Arm) -> Table:
+    told = [s for s in study.samples if s.prompt]
+    values = [probes.caption_vector(s.prompt or "") for s in told]
+    reasons = {s.id: "no_caption" for s in study.samples if not s.prompt}
+    return Table(told, np.stack(values) if values else np.zeros((0, 0), np.float32), reasons)
+
+
+FORENSIC = Recipe("forensic", lambda study, way: study.features(way, FEATURES), columns=FEATURES, crops=True)
+
+PROBES = {
+    "container": Recipe("container", lambda study, way: study.container_facts(way)),
+    "size": Recipe("size", _size),
+    "content": Recipe("content", lambda study, way: study.thumbnails(way)),
+    "caption": Recipe("caption", _captions),
+}

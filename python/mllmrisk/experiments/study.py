@@ -1,0 +1,208 @@
+"""A run's images with everything that experiments ask of them, each made once and kept in the store.
+
+Vectors (features, container facts, thumbnails) and scores are written batch by batch, so that a run that was killed
+goes on where it stood and does no scored work twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mllmrisk import features, images, perturb
+from mllmrisk.errors import ImageError
+from mllmrisk.experiments import probes, splits
+from mllmrisk.experiments.views import Arm, arm
+from mllmrisk.images import Container
+from mllmrisk.records import Outcome, Sample
+from mllmrisk.store import Store, Vector
+
+Progress = Callable[[str, int, int], None]
+
+#: Images per transaction: what a killed run may have to do again.
+_BATCH = 32
+
+
+class Table(NamedTuple):
+    """Vectors of those samples that have one.
+
+    Attributes:
+        samples: the n samples that are in the table, in the study's order.
+        values: (n, d) float32.
+        reasons: why each other sample has none, by sample id.
+    """
+
+    samples: list[Sample]
+    values: NDArray[np.float32]
+    reasons: dict[str, str]
+
+
+class Study:
+    """The images of one run.
+
+    Attributes:
+        samples: those with an image, in order.
+        without_image: those that ended in another outcome.
+        groups: which samples belong together in splits and in resampling.
+    """
+
+    def __init__(
+        self, store: Store, *, seed: int, resamples: int, threads: int | None = None, progress: Progress | None = None
+    ) -> None:
+        """Reads the samples of a run."""
+        self.store = store
+        self.seed = seed
+        self.resamples = resamples
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.progress = progress or (lambda *_: None)
+        everything = store.samples()
+        self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
+        self.without_image = [sample for sample in everything if sample.outcome is not Outcome.OK]
+        self._paths = store.image_paths()
+        self._tables: dict[tuple[str, str], Table] = {}
+
+    # -- facts -------------------------------------------------------------------------------------------------
+
+    def path(self, sample: Sample) -> Path:
+        """Where a sample's bytes are."""
+        assert sample.image is not None  # noqa: S101 (samples without an image are not in the study)
+        return self._paths[sample.image]
+
+    @cached_property
+    def groups(self) -> splits.Groups:
+        """Groups of the samples, in their order."""
+        return splits.groups(self.samples)
+
+    def group_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
+        """(n,) group ids of some samples."""
+        by_id = dict(zip((s.id for s in self.samples), self.groups.ids, strict=True))
+        return np.array([by_id[s.id] for s in samples], dtype=np.int64)
+
+    def folds(self, count: int, repeat: int) -> dict[str, int]:
+        """The fold of each sample, by id, in one division of the groups."""
+        chosen = splits.folds(self.groups.ids, self.samples, count, self.seed + 1000 * repeat)
+        return dict(zip((s.id for s in self.samples), map(int, chosen), strict=True))
+
+    @cached_property
+    def containers(self) -> dict[str, Container]:
+        """Container facts of the files as they are, by sample id; a file that is no image is absent."""
+        found = {}
+        for sample in self.samples:
+            try:
+                found[sample.id] = images.probe(self.path(sample))
+            except ImageError:
+                continue
+        return found
+
+    def arm(self, view: str) -> Arm:
+        """The arm of a view (or a perturbation chain as an arm of its own name)."""
+        return arm(view, self.samples, self.containers, self.seed)
+
+    # -- vectors -----------------------------------------------------------------------------------------------
+
+    def features(self, way: Arm, columns: str = "default") -> Table:
+        """Forensic features of every image under an arm."""
+        kind = f"features:{columns}:{_digest(features.names(columns))}"
+
+        def make(batch: Sequence[Sample]) -> dict[str, Vector]:
+            found = features.extract(
+                [self.path(s) for s in batch],
+                features=columns,
+                threads=self.threads,
+                chains=[way.chain(s) for s in batch],
+            )
+            return {
+                s.id: Vector(None, found.errors[i].code) if i in found.errors else Vector(found.values[i], None)
+                for i, s in enumerate(batch)
+            }
+
+        return self._table(kind, way.name, make, f"features ({way.name})")
+
+    def container_facts(self, way: Arm) -> Table:
+        """What a file's container alone says, under an arm."""
+
+        def one(sample: Sample) -> NDArray[np.float32]:
+            chain = way.chain(sample)
+            source: Path | bytes = self.path(sample)
+            if chain != "native":
+                source = perturb.encode(source, chain)
+            return probes.container_vector(images.probe(source))
+
+        return self._table(f"container:{probes.VERSION}", way.name, self._each(one), f"containers ({way.name})")
+
+    def thumbnails(self, way: Arm) -> Table:
+        """What is left of each image at 16×16, as colour statistics, under an arm."""
+
+        def one(sample: Sample) -> NDArray[np.float32]:
+            pixels = images.decode(self.path(sample))
+            return probes.content_vector(perturb.apply(pixels, way.chain(sample)))
+
+        return self._table(f"content:{probes.VERSION}", way.name, self._each(one), f"thumbnails ({way.name})")
+
+    def _each(self, one: Callable[[Sample], NDArray[np.float32]]) -> Callable[[Sequence[Sample]], dict[str, Vector]]:
+        def guarded(sample: Sample) -> Vector:
+            try:
+                return Vector(one(sample), None)
+            except ImageError as wrong:
+                return Vector(None, wrong.code)
+
+        def make(batch: Sequence[Sample]) -> dict[str, Vector]:
+            with ThreadPoolExecutor(self.threads) as pool:
+                return dict(zip((s.id for s in batch), pool.map(guarded, batch), strict=True))
+
+        return make
+
+    def _table(
+        self, kind: str, name: str, make: Callable[[Sequence[Sample]], Mapping[str, Vector]], stage: str
+    ) -> Table:
+        if (kind, name) in self._tables:
+            return self._tables[kind, name]
+        known = self.store.vectors(kind, name)
+        missing = [sample for sample in self.samples if sample.id not in known]
+        for start in range(0, len(missing), _BATCH):
+            rows = make(missing[start : start + _BATCH])
+            self.store.add_vectors(kind, name, rows)
+            paths = {s.id: str(s.path) for s in missing[start : start + _BATCH]}
+            self.store.add_failures({paths[i]: row.reason for i, row in rows.items() if row.reason is not None})
+            known.update(rows)
+            self.progress(stage, min(start + _BATCH, len(missing)), len(missing))
+        table = _tabulate(self.samples, known)
+        self._tables[kind, name] = table
+        return table
+
+
+def _tabulate(samples: Sequence[Sample], vectors: Mapping[str, Vector]) -> Table:
+    good = [s for s in samples if vectors[s.id].values is not None]
+    rows = [vectors[s.id].values for s in good]
+    values = np.stack([row for row in rows if row is not None]) if rows else np.zeros((0, 0), np.float32)
+    reasons = {s.id: vectors[s.id].reason or "failed" for s in samples if vectors[s.id].values is None}
+    return Table(good, values, reasons)
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+
+
+def tally(reasons: Mapping[str, str], samples: Sequence[Sample]) -> dict[str, int]:
+    """How many of some samples are unscored, by reason."""
+    counted: dict[str, int] = {}
+    for sample in samples:
+        if sample.id in reasons:
+            counted[reasons[sample.id]] = counted.get(reasons[sample.id], 0) + 1
+    return counted
+
+
+def by_generator(samples: Sequence[Sample], label: str = "fake") -> dict[str, list[Sample]]:
+    """Samples of a label by generator, in order of first appearance."""
+    chosen = [s for s in samples if s.label == label and s.generator is not None]
+    chosen.sort(key=lambda s: str(s.generator))
+    return {name: list(members) for name, members in itertools.groupby(chosen, key=lambda s: str(s.generator))}

@@ -1,0 +1,89 @@
+"""What a report shows beside estimates: spectra per paradigm, the most and least detectable images, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mllmrisk import features
+from mllmrisk.experiments.recipes import FEATURES, FORENSIC
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.views import VIEWS
+from mllmrisk.records import Estimate, Sample
+
+#: The feature family whose columns are the radial spectrum of luma.
+_SPECTRUM = "spectrum"
+#: Images shown at each end of the ranking.
+_SHOWN = 12
+
+
+def of(study: Study, estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Summaries of a study, from vectors and scores that its experiments have already made."""
+    views = [v for v in VIEWS if any(r.experiment == "detection" and r.perturbation == v for r in estimates)]
+    told: dict[str, Any] = {"outcomes": _outcomes(study)}
+    if views:
+        told["spectra"] = {view: _spectra(study, view) for view in views}
+        told["ranking"] = _ranking(study, views[-1])
+    return told
+
+
+def _spectra(study: Study, view: str) -> dict[str, Any]:
+    """Mean log power over radial frequency, per paradigm, with the middle 80% of images."""
+    table = study.features(study.arm(view), FEATURES)
+    names = features.names(FEATURES)
+    radial = features.radial_columns(names)
+    decibels = table.values[:, [column for column, _ in radial]].astype(np.float64)
+    found: dict[str, Any] = {"frequency": [round(frequency, 5) for _, frequency in radial]}
+    paradigms = np.array([s.paradigm for s in table.samples])
+    for paradigm in sorted(set(paradigms)):
+        rows = decibels[paradigms == paradigm]
+        found[str(paradigm)] = {
+            "mean": rows.mean(axis=0).round(3).tolist(),
+            "low": np.quantile(rows, 0.1, axis=0).round(3).tolist(),
+            "high": np.quantile(rows, 0.9, axis=0).round(3).tolist(),
+            "n": len(rows),
+        }
+    return found
+
+
+def _ranking(study: Study, view: str) -> dict[str, Any]:
+    """Generated images by their mean cross-fitted logit, both ends."""
+    scorers = [s for s, p, _, _ in study.store.scorers() if p == view and s.startswith(f"{FORENSIC.name}/{view}/all/")]
+    values: dict[str, list[float]] = {}
+    for scorer in scorers:
+        for sample, score in study.store.scores(scorer, view).items():
+            if score.value is not None:
+                values.setdefault(sample, []).append(score.value)
+    fakes = [s for s in study.samples if s.label == "fake" and s.id in values]
+    fakes.sort(key=lambda s: -float(np.mean(values[s.id])))
+    shown = min(_SHOWN, len(fakes) // 2)
+
+    def tell(sample: Sample) -> dict[str, Any]:
+        return {
+            "sample": sample.id,
+            "image": sample.image,
+            "path": sample.path,
+            "generator": sample.generator,
+            "paradigm": sample.paradigm,
+            "score": round(float(np.mean(values[sample.id])), 4),
+        }
+
+    return {
+        "view": view,
+        "detector": FORENSIC.name,
+        "most": [tell(s) for s in fakes[:shown]],
+        "least": [tell(s) for s in fakes[::-1][:shown]],
+    }
+
+
+def _outcomes(study: Study) -> list[dict[str, Any]]:
+    counted: dict[tuple[Any, ...], int] = {}
+    for sample in [*study.samples, *study.without_image]:
+        key = (sample.label, sample.paradigm, sample.generator, sample.source, sample.outcome.value, sample.reason)
+        counted[key] = counted.get(key, 0) + 1
+    names = ("label", "paradigm", "generator", "source", "outcome", "reason")
+    return [
+        {**dict(zip(names, key, strict=True)), "n": n} for key, n in sorted(counted.items(), key=lambda kv: str(kv[0]))
+    ]

@@ -1,0 +1,91 @@
+"""Views: under which container every image is looked at before a detector sees it.
+
+`native` takes files as they are, with whatever format, size and history they have. `matched` gives each generated
+image the size, format, quality and subsampling of a photograph of the same run. `recompressed` gives every image one
+crop and one encoder. A figure that falls from the first to the last was, in part, a figure about containers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from mllmrisk.errors import UsageError
+from mllmrisk.images import Container
+from mllmrisk.records import Sample
+from mllmrisk.registry import did_you_mean
+
+VIEWS = ("native", "matched", "recompressed")
+
+#: Crop (px) and encoder that the `recompressed` view gives to every image.
+CROP = 256
+ENCODER = "jpeg:90:420"
+
+
+class Arm(NamedTuple):
+    """One way of looking at every image: a name, and the perturbation chain of each sample."""
+
+    name: str
+    chain: Callable[[Sample], str]
+
+
+def arm(name: str, samples: Sequence[Sample], containers: Mapping[str, Container], seed: int) -> Arm:
+    """The arm of a view.
+
+    Args:
+        name: one of :data:`VIEWS`.
+        samples: all samples of the run; photographs among them are the models for `matched`.
+        containers: container facts by sample id.
+        seed: which photograph a generated image is matched with.
+    """
+    if name == "native":
+        return Arm(name, lambda _: "native")
+    if name == "recompressed":
+        return Arm(name, lambda _: f"crop:{CROP}+{ENCODER}")
+    if name == "matched":
+        return _matched(samples, containers, seed)
+    raise UsageError(f"no view is named {name!r}.{did_you_mean(name, VIEWS)} Known: {', '.join(VIEWS)}")
+
+
+def _matched(samples: Sequence[Sample], containers: Mapping[str, Container], seed: int) -> Arm:
+    models = [containers[s.id] for s in samples if s.label == "real" and s.id in containers]
+
+    def chain(sample: Sample) -> str:
+        own = containers.get(sample.id)
+        if sample.label == "real" or own is None or not models:
+            return "native"
+        # A photograph that fits inside the image needs a crop only, which leaves the generator's traces alone.
+        fitting = [m for m in models if m.width <= own.width and m.height <= own.height] or models
+        digest = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
+        model = fitting[int.from_bytes(digest[:8], "big") % len(fitting)]
+        return f"fit:{model.width}x{model.height}+{encoder(model)}"
+
+    return Arm("matched", chain)
+
+
+def encoder(container: Container) -> str:
+    """The encoder step that gives a file the format, quality and subsampling of `container`."""
+    if container.format == "JPEG":
+        quality = min(100, max(1, round(container.quality or 90)))
+        subsampling = (container.subsampling or "4:2:0").replace(":", "")
+        return f"jpeg:{quality}:{subsampling if subsampling in {'444', '422', '420'} else '420'}"
+    if container.format == "WebP" and container.lossy:
+        return "webp:90"
+    return "png"
+
+
+def crops(extra: int) -> list[Arm]:
+    """Off-centre crops of the `recompressed` view: more training rows from one image.
+
+    Positions are spread over the image by the golden ratio, the same for every image; an image with no room gives
+    the same crop again.
+    """
+    golden = 0.6180339887498949
+    arms = []
+    for i in range(extra):
+        fx, fy = (0.5 + golden * (i + 1)) % 1.0, (0.5 + golden**2 * (i + 1)) % 1.0
+        arms.append(
+            Arm(f"recompressed/crop{i}", lambda _, fx=fx, fy=fy: f"cropat:{CROP}:{fx:.3f}:{fy:.3f}+{ENCODER}")
+        )
+    return arms
