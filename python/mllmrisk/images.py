@@ -170,11 +170,6 @@ def resize(
     return _core.resize(pixels, width, height, kernel)
 
 
-def build_info() -> dict[str, Any]:
-    """How the core was built: `version`, `profile`, `jpeg_simd`, `libjpeg_turbo`, `libwebp`."""
-    return _core.build_info()
-
-
 def _plain(source: Source) -> bytes | str:
     """The two kinds that the core takes: bytes that nobody can change meanwhile, or a path."""
     if isinstance(source, bytes):

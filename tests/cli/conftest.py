@@ -8,21 +8,11 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pytest
-from PIL import Image
+from commandline import ROOT, Result
 
 from mllmrisk.cli.main import main
-
-ROOT = Path(__file__).parents[2]
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -63,14 +53,3 @@ def python(tmp_path: Path) -> Callable[..., Result]:
         return Result(found.returncode, found.stdout, found.stderr)
 
     return call
-
-
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (96, 80)) -> Path:
-    """Writes a textured picture; equal seeds give equal pixels."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    pixels = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), np.int16)
-    noisy = np.clip(pixels + random.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noisy).save(path)
-    return path

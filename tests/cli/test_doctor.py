@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from commandline import ROOT
 
 from mllmrisk.cli.doctor_command import EXTRAS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import ROOT, picture
+from commandline import ROOT, picture
 
 from mllmrisk import features
 

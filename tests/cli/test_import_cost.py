@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from commandline import ROOT
 
 HEAVY = ("torch", "onnxruntime", "onnx", "pandas", "polars", "sklearn", "scipy", "pyarrow", "PIL", "cv2", "jinja2")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from conftest import picture
+from commandline import picture
 
 from mllmrisk import manifest
 from mllmrisk.cli.export_command import WHAT
