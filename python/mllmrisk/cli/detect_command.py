@@ -92,5 +92,6 @@ def _summary(detector: Detector, found: Sequence[Detected]) -> dict[str, object]
             values = np.array([known[i][1] for i in keep], dtype=np.float64)
             interval = metrics.detection("auc", values, labels[keep], np.arange(len(keep), dtype=np.int64))
             name = "auc" if paradigm is None else f"auc {paradigm}"
-            told[name] = f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], {len(keep)} images, by image"
+            bounds = "" if interval.low is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
+            told[name] = f"{interval.value:.3f}{bounds}, {len(keep)} images, resampled by image"
     return told

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import click
 
 from mllmrisk.cli.main import FAILED_UNITS
+from mllmrisk.cli.output import cores
 from mllmrisk.errors import MissingExtraError, MllmriskError
 
 #: Extra → distributions that it brings, and what it is for. A test holds this against pyproject.toml.
@@ -96,7 +97,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _python() -> Iterator[Check]:
-    found = f"{platform.python_version()}, {platform.system()} {platform.machine()}, {_cores()} core(s) usable"
+    found = f"{platform.python_version()}, {platform.system()} {platform.machine()}, {cores()} core(s) usable"
     yield Check("python", "ok", found)
     for needed in ("numpy", "click", "msgspec"):
         there = _version(needed)
@@ -104,10 +105,6 @@ def _python() -> Iterator[Check]:
             yield Check(needed, "broken", "not installed", f"pip install {needed}")
         else:
             yield Check(needed, "ok", there)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _package() -> Iterator[Check]:

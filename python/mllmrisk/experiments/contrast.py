@@ -65,7 +65,7 @@ class Contrast:
         keep = np.array([s.paradigm in {"real", first, second} for s in scored.samples], dtype=bool)
         rows = scored.where(keep)
         labels = np.array([s.label == "fake" for s in rows.samples], dtype=bool)
-        side = np.array([0 if s.paradigm == first else 1 for s in rows.samples], dtype=np.int64)
+        side = np.array([s.paradigm == first for s in rows.samples], dtype=bool)
         units = detecting.clusters(study, rows.samples)
         sides = [s for s in study.samples if s.paradigm in {"real", first, second}]
         found = []
@@ -79,8 +79,8 @@ class Contrast:
                 labels,
                 side,
                 units.ids,
-                strata=rows.strata,
-                threshold=0.0 if at is not None else None,
+                strata=rows.strata if at is None else None,
+                threshold=None if at is None else 0.0,
                 resamples=study.resamples,
                 seed=study.seed,
                 threads=study.threads,
@@ -91,7 +91,7 @@ class Contrast:
                     metric="difference",
                     unit=f"difference of {measure}",
                     method=f"{measure} of {first} minus {measure} of {second} against the same photographs; "
-                    f"{result.method} over {units.by}, {study.resamples} resamples; p two-sided, Holm over the contrasts",
+                    f"{detecting.bootstrap(study, units)}; p two-sided, Holm over the contrasts",
                     n_prompts=len({s.prompt_id for s in rows.samples if s.prompt_id is not None}),
                     n_images=len({s.id for s in rows.samples}),
                     n_unscored=tally(scored.reasons, sides),

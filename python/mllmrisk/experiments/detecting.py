@@ -100,30 +100,53 @@ def figures(
     found: list[Estimate] = []
     options: dict[str, Any] = {"resamples": study.resamples, "seed": study.seed, "threads": study.threads}
 
-    def add(metric: str, scores: NDArray[np.float64], how: str, **more: Any) -> None:
-        at = more.pop("at", None)
+    def add(metric: metrics.Metric, scores: NDArray[np.float64], how: str, at: float | None = None) -> None:
+        ranked = metric in RANKED
+        given: dict[str, Any] = {"strata": rows.strata} if ranked else {"threshold": 0.0}
         try:
-            interval = metrics.detection(metric, scores, labels, units.ids, strata=rows.strata, **more, **options)
-        except metrics.Undefined as why:
-            found.append(make(metric, None, method=f"none: {why}", at=at, units=units))
+            interval = metrics.detection(metric, scores, labels, units.ids, **given, **options)
+        except ValueError as why:  # no stratum holds both labels
+            found.append(make(metric, None, method=f"none: {why}", at=at, units=units, lost={"undefined": len(sides)}))
             return
-        method = f"{how}; {interval.method} over {units.by}, {study.resamples} resamples"
-        found.append(make(metric, interval, method=method, at=at, units=units))
+        found.append(make(metric, interval, method=f"{how}; {bootstrap(study, units)}", at=at, units=units))
 
-    add("auc", rows.scores, "pairs within a fold")
+    add("auc", rows.scores, "pairs scored by one model")
     if not short:
-        add("ap", rows.scores, "average precision within a fold, mean over folds")
-        add("eer", rows.scores, "equal error rate within a fold, mean over folds")
-        add("accuracy", rows.scores, "mean of both labels' accuracy at calibrated probability 0.5", threshold=0.0)
-        add("calibration_error", rows.scores, "15 equal-mass bins of the calibrated probability")
+        add("ap", rows.scores, "average precision among images scored by one model, weighted over models")
+        add("eer", rows.scores, "equal error rate among images scored by one model, weighted over models")
+        add("accuracy", rows.scores, "share of images on the right side of calibrated probability 0.5")
+        found.append(_calibration(study, rows, labels, units, make))
     for rate in rates:
         if rate in rows.margins:
             how = f"share of generated images above the threshold that calibration photographs set at {rate:.0%}"
-            add("detection_rate", rows.margins[rate], how, threshold=0.0, at=rate)
+            add("detection_rate", rows.margins[rate], how, at=rate)
         else:
             lost = {rows.undefined[rate]: len(group.members)}
             found.append(make("detection_rate", None, method="none", at=rate, units=units, lost=lost))
     return found
+
+
+def _calibration(
+    study: Study, rows: Scored, labels: NDArray[np.bool_], units: Clusters, make: Callable[..., Estimate]
+) -> Estimate:
+    probabilities = 1.0 / (1.0 + np.exp(-np.clip(rows.scores, -500, 500)))
+    interval = metrics.calibration_error(
+        probabilities,
+        labels,
+        units.ids,
+        bins=10,
+        equal_mass=True,
+        resamples=study.resamples,
+        seed=study.seed,
+        threads=study.threads,
+    )
+    how = "expected calibration error, 10 bins of equal mass"
+    return make("calibration_error", interval, method=f"{how}; {bootstrap(study, units)}", units=units)
+
+
+def bootstrap(study: Study, units: Clusters) -> str:
+    """How an interval was made, in words."""
+    return f"95% cluster bootstrap by {units.by}, {study.resamples} resamples"
 
 
 def false_alarms(study: Study, scored: Scored, where: Where, rates: Iterable[float]) -> list[Estimate]:
@@ -151,11 +174,14 @@ def false_alarms(study: Study, scored: Scored, where: Where, rates: Iterable[flo
             )
             method = (
                 f"false alarms among photographs at the threshold that other photographs set at {rate:.0%}; "
-                f"{interval.method} over {units.by}, {study.resamples} resamples"
+                f"{bootstrap(study, units)}"
             )
             found.append(make("detection_rate", interval, method=method, at=rate, units=units))
     return found
 
+
+#: Metrics of ranks, which are taken within what one model scored; the others have a threshold per model.
+RANKED = frozenset({"auc", "ap", "eer"})
 
 UNITS: Mapping[str, str] = {
     "auc": "probability",
@@ -174,8 +200,9 @@ def _maker(
     seen = {s.id for s in rows.samples}
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, sides)
     for sample in study.without_image:
-        if sample.label == "real" or sample in group.members:
-            unscored[sample.reason or sample.outcome.value] = unscored.get(sample.reason or sample.outcome.value, 0) + 1
+        if sample.label == "real" or all(getattr(sample, key) == value for key, value in group.columns.items()):
+            reason = sample.reason or sample.outcome.value
+            unscored[reason] = unscored.get(reason, 0) + 1
     counted = [s for s in sides if s.id in seen]
     prompts = {s.prompt_id for s in counted if s.prompt_id is not None}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import images
+from mllmrisk import perturb
 from mllmrisk.images import Container
 
 #: Changes when a vector changes, so that stored ones are not mixed.
@@ -17,7 +17,8 @@ VERSION = 1
 
 PROBES = ("container", "size", "content", "caption")
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
+_MODES = ("grey", "rgb", "palette", "cmyk")
 _SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", "4:0:0")
 #: Columns of a container vector that the `size` probe may see: width, height, aspect, pixels.
 SIZE_COLUMNS = slice(0, 4)
@@ -42,19 +43,24 @@ def container_vector(container: Container) -> NDArray[np.float32]:
         np.log(container.bytes / pixels),
         *(float(container.format == name) for name in _FORMATS),
         *(float(container.subsampling == name) for name in _SUBSAMPLINGS),
+        *(float(container.mode == name) for name in _MODES),
         float(container.quality or 0.0),
+        float(container.quality_exact),
         float(container.progressive),
+        float(container.lossy),
         float(container.bit_depth),
         float(container.alpha),
-        float(container.palette),
         float(container.jfif),
+        float(container.adobe),
         float(container.exif),
-        float(container.camera is not None),
+        float(container.make is not None or container.model is not None),
+        float(container.software is not None),
         float(container.icc),
         float(container.xmp),
         float(container.c2pa),
-        float(len(container.text)),
-        float(container.generator_text),
+        float(container.ai_source_type),
+        float(container.generation_parameters),
+        float(len(container.texts)),
         *np.log1p(np.array(tables, dtype=np.float64)).ravel(),
     ]
     return np.array(facts, dtype=np.float32)
@@ -65,7 +71,7 @@ def content_vector(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     4×4 grid of mean luma and chroma, mean and spread per channel, a hue histogram weighted by saturation.
     """
-    small = images.resize(pixels, _THUMBNAIL, _THUMBNAIL, "box").astype(np.float64) / 255.0
+    small = perturb.resize(pixels, _THUMBNAIL, _THUMBNAIL, "box").astype(np.float64) / 255.0
     red, green, blue = small[..., 0], small[..., 1], small[..., 2]
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     planes = np.stack([luma, blue - luma, red - luma])

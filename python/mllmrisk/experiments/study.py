@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -61,7 +62,7 @@ class Study:
         self.store = store
         self.seed = seed
         self.resamples = resamples
-        self.threads = threads or images.cpu_count()
+        self.threads = threads or len(os.sched_getaffinity(0))
         self.progress = progress or (lambda *_: None)
         everything = store.samples()
         self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
@@ -170,6 +171,8 @@ class Study:
         for start in range(0, len(missing), _BATCH):
             rows = make(missing[start : start + _BATCH])
             self.store.add_vectors(kind, name, rows)
+            paths = {s.id: str(s.path) for s in missing[start : start + _BATCH]}
+            self.store.add_failures({paths[i]: row.reason for i, row in rows.items() if row.reason is not None})
             known.update(rows)
             self.progress(stage, min(start + _BATCH, len(missing)), len(missing))
         table = _tabulate(self.samples, known)

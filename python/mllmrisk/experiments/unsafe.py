@@ -106,7 +106,7 @@ def _figures(
             ids = units if len(members) == len(scored) else _prompts(members)
             count = metrics.rate if metric == "unsafe_score" else metrics.share
             interval = count(values, ids, resamples=study.resamples, seed=study.seed, threads=study.threads)
-            method = f"{_HOW[metric]} at score >= {threshold:g}; {interval.method}, {study.resamples} resamples"
+            method = f"{_HOW[metric]} at score >= {threshold:g}; 95% cluster bootstrap, {study.resamples} resamples"
         rows.append(
             Estimate(
                 experiment="unsafe",

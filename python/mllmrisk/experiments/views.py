@@ -70,7 +70,7 @@ def encoder(container: Container) -> str:
         quality = min(100, max(1, round(container.quality or 90)))
         subsampling = (container.subsampling or "4:2:0").replace(":", "")
         return f"jpeg:{quality}:{subsampling if subsampling in {'444', '422', '420'} else '420'}"
-    if container.format == "WEBP":
+    if container.format == "WebP" and container.lossy:
         return "webp:90"
     return "png"
 

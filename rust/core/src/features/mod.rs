@@ -15,11 +15,12 @@ mod cooccurrence;
 mod cross_difference;
 mod directional;
 mod grid;
-mod moments;
+mod lbp;
 mod npr;
 mod selection;
 mod spectrum;
 mod srm3;
+mod sums;
 mod synthbuster;
 mod texture;
 
@@ -97,5 +98,6 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
+    &lbp::Family,
     // costly
 ];

@@ -1,9 +1,11 @@
 //! Mathematics without policy.
 //!
-//! Every hot loop is written over fixed-width lanes for the compiler to vectorise and is compiled once per
+//! Every hot loop of the features is written over fixed-width lanes for the compiler to vectorise and is compiled once per
 //! instruction set (`multiversion`), so that one wheel is fast on every machine without `target-cpu=native`.
 
+pub mod blur;
 pub mod colour;
 pub mod dct;
 pub mod fft;
 pub mod median;
+pub mod resize;

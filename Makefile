@@ -1,0 +1,91 @@
+# Every developer command. Bare `make` prints them. Hooks, hand and CI call these and nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A virtual environment or conda environment that is active elsewhere must not take the build.
+unexport VIRTUAL_ENV CONDA_PREFIX
+SUITE ?= full
+OUT ?=
+EXTRAS := cpu,train,judges,parquet,analysis,dev
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs bench bench-count wheel ci clean check-tools
+
+help:  ## Print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+check-tools:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "make: Python 3.11 or newer is needed: install it and call make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: Python's venv module is needed: apt-get install python3-venv (Debian, Ubuntu)"; exit 2; }
+	@command -v cargo >/dev/null || { echo "make: a Rust toolchain is needed: install it with rustup (rustup.rs)"; exit 2; }
+	@command -v cc >/dev/null || { echo "make: a C compiler is needed: apt-get install build-essential (Debian, Ubuntu)"; exit 2; }
+	@command -v nasm >/dev/null || echo "make: nasm is not installed: JPEG decoding will be about 2-3 times slower (apt-get install nasm)"
+
+$(VENV)/.tools: pyproject.toml | check-tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip "maturin>=1.9,<2" "cmake>=3.20"
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(RUST_SOURCES)
+	@echo "building the Rust core and installing mllmrisk into $(VENV) (a few minutes the first time)"
+	@$(BIN)/maturin develop --release --locked --quiet --extras $(EXTRAS)
+	@touch $@
+
+setup: $(VENV)/.built  ## Make .venv, build the core, install everything that development needs
+
+build: setup  ## The same, under its other name
+
+evaluate: setup  ## Evaluate images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] [SUITE=full]
+ifndef IMAGES
+	@echo "make: give images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir]; generators of our own are not part of this version"; exit 2
+else
+	@$(BIN)/mllmrisk evaluate --suite $(SUITE) --images $(IMAGES) $(if $(OUT),--out $(OUT)) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
+endif
+
+test: test-rust test-py  ## The quick tests (under 10 minutes on 2 cores)
+
+test-rust: $(VENV)/.tools  ## Rust tests and doctests
+	cargo test --quiet --locked -p mllmrisk-core
+
+test-py: setup  ## Python tests
+	$(BIN)/python -m pytest -q
+
+test-all: setup test-rust  ## All tests, the slow ones too
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+fmt: setup  ## Format everything
+	cargo fmt --all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix --quiet
+
+lint: setup  ## Formatting and lints, as errors
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+types: setup  ## mypy strict, and the stub of the compiled module against the module
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest mllmrisk._core
+
+docs: setup  ## Write docs/cli.md from the commands' own help
+	$(BIN)/python tests/cli/write_cli_docs.py
+
+bench: setup  ## Criterion benches, then the table of ratios against what people use today
+	cargo bench --locked -p mllmrisk-benches
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless simplejpeg
+	$(BIN)/python benches/end_to_end.py
+
+wheel: $(VENV)/.tools  ## Build a wheel into dist/
+	$(BIN)/maturin build --profile dist --locked --out dist
+
+ci: lint types test  ## What CI runs
+
+clean:  ## Remove what was built
+	rm -rf target $(VENV) dist python/mllmrisk/_core*.so
