@@ -22,7 +22,8 @@ import pytest
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars",
-    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--no-default-browser-check",
+    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+    "--no-default-browser-check",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
 
@@ -53,7 +54,17 @@ class Browser:
         plumbing = f'exec "$@" 3<&{into} 4>&{out}'
         root = ["--no-sandbox"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
-            ["bash", "-c", plumbing, "browser", path, *_FLAGS, *root, f"--user-data-dir={self._folder.name}", "about:blank"],
+            [
+                "bash",
+                "-c",
+                plumbing,
+                "browser",
+                path,
+                *_FLAGS,
+                *root,
+                f"--user-data-dir={self._folder.name}",
+                "about:blank",
+            ],
             pass_fds=(into, out),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -108,10 +119,14 @@ class Browser:
         answer: dict[str, Any] = json.loads(message)
         return answer
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False, scripts: bool = True) -> None:
+    def open(
+        self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False, scripts: bool = True
+    ) -> None:
         """Opens a file and waits until it has loaded."""
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)

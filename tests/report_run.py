@@ -20,11 +20,28 @@ from mllmrisk.store import Store, write_atomically
 HOSTILE = "<script>document.title='owned'</script>|`code`](javascript:alert(1)) **bold** \u202egnp.exe"
 VIEWS = ("native", "matched", "recompressed")
 GENERATORS = {
-    "diffusion": ["FLUX.1-schnell", "Stable Diffusion 1.4", "stabilityai/stable-diffusion-3.5-large-turbo-with-a-long-suffix", "Kolors"],
+    "diffusion": [
+        "FLUX.1-schnell",
+        "Stable Diffusion 1.4",
+        "stabilityai/stable-diffusion-3.5-large-turbo-with-a-long-suffix",
+        "Kolors",
+    ],
     "mllm": ["GPT-4o image", "Gemini 2.5 Flash Image (nano banana)", HOSTILE],
     "mllm-conditioned": ["Qwen-Image"],
 }
-CHAINS = ("recompressed", "jpeg:95", "jpeg:85", "jpeg:75", "jpeg:50", "webp:80", "resize:0.75", "resize:0.5", "cropat:200:0.37:0.61", "blur:1.0", "social")
+CHAINS = (
+    "recompressed",
+    "jpeg:95",
+    "jpeg:85",
+    "jpeg:75",
+    "jpeg:50",
+    "webp:80",
+    "resize:0.75",
+    "resize:0.5",
+    "cropat:200:0.37:0.61",
+    "blur:1.0",
+    "social",
+)
 SOURCES = ("bsds500", "imagenet", "exifsamples", "kodak", "clothing", "<b>source</b>|x")
 
 
@@ -85,11 +102,22 @@ def _detection(make: Maker) -> None:
             if generator is None:
                 make.add("detection", "detection_rate", base - 0.55, at=0.01, **where)
             else:
-                lost = {"value": None, "low": None, "high": None, "method": "none", "n_unscored": {"too_few_calibration": 10}}
+                lost = {
+                    "value": None,
+                    "low": None,
+                    "high": None,
+                    "method": "none",
+                    "n_unscored": {"too_few_calibration": 10},
+                }
                 make.add("detection", "detection_rate", 0, at=0.01, **{**where, **lost})
         for source in (None, *SOURCES):
             for at in (0.05, 0.01):
-                where = {"paradigm": "real", "generator": source, "perturbation": view, "n_images": 121 if source is None else 20}
+                where = {
+                    "paradigm": "real",
+                    "generator": source,
+                    "perturbation": view,
+                    "n_images": 121 if source is None else 20,
+                }
                 make.add("detection", "detection_rate", at * 1.2, at=at, unit="share of images", spread=0.03, **where)
 
 
@@ -128,11 +156,17 @@ def _retrain(make: Maker) -> None:
     for paradigm, generator in tested:
         for other, name in tested:
             where: dict[str, Any] = {
-                "trained_on": generator or paradigm, "paradigm": other, "generator": name, "perturbation": "recompressed",
-                "n_images": 227 if name is None else 131,
+                "trained_on": generator or paradigm, "paradigm": other, "generator": name,
+                "perturbation": "recompressed", "n_images": 227 if name is None else 131,
             }  # fmt: skip
             if generator == "Kolors" and name == "Kolors":
-                where |= {"value": None, "low": None, "high": None, "n_unscored": {"no_training_images": 8}, "n_images": 0}
+                where |= {
+                    "value": None,
+                    "low": None,
+                    "high": None,
+                    "n_unscored": {"no_training_images": 8},
+                    "n_images": 0,
+                }
                 where["method"] = "none: one side has no scored image"
             height = 0.72 if paradigm == other else 0.52
             make.add("retrain", "auc", height + make.rng.normal(0, 0.08), **where)
@@ -179,18 +213,53 @@ def _summaries(samples: list[Sample]) -> dict[str, Any]:
     for v, view in enumerate(VIEWS):
         spectra[view] = {"frequency": frequency.round(4).tolist()}
         for p, paradigm in enumerate(("real", *GENERATORS)):
-            mean = 60 - 28 * np.log10(frequency / 0.01) - p * (3 - v) * frequency * 4 + 3 * np.exp(-(((frequency - 0.25) / 0.01) ** 2)) * p
-            spectra[view][paradigm] = {"mean": mean.tolist(), "low": (mean - 7).tolist(), "high": (mean + 6).tolist(), "n": 100 + p}
+            mean = (
+                60
+                - 28 * np.log10(frequency / 0.01)
+                - p * (3 - v) * frequency * 4
+                + 3 * np.exp(-(((frequency - 0.25) / 0.01) ** 2)) * p
+            )
+            spectra[view][paradigm] = {
+                "mean": mean.tolist(),
+                "low": (mean - 7).tolist(),
+                "high": (mean + 6).tolist(),
+                "n": 100 + p,
+            }
     ranked = [
-        {"sample": s.id, "image": s.image, "path": s.path, "generator": s.generator, "paradigm": s.paradigm, "score": 4.2 - 0.5 * i}
+        {
+            "sample": s.id,
+            "image": s.image,
+            "path": s.path,
+            "generator": s.generator,
+            "paradigm": s.paradigm,
+            "score": 4.2 - 0.5 * i,
+        }
         for i, s in enumerate(samples)
     ]
     outcomes = [
-        {"label": "fake", "paradigm": p, "generator": g, "source": SOURCES[i % 6], "outcome": "ok", "reason": None, "n": 10 + i}
+        {
+            "label": "fake",
+            "paradigm": p,
+            "generator": g,
+            "source": SOURCES[i % 6],
+            "outcome": "ok",
+            "reason": None,
+            "n": 10 + i,
+        }
         for p, names in GENERATORS.items()
         for i, g in enumerate(names)
     ]
-    outcomes.append({"label": "fake", "paradigm": "mllm", "generator": None, "source": None, "outcome": "failed", "reason": "missing", "n": 1})
+    outcomes.append(
+        {
+            "label": "fake",
+            "paradigm": "mllm",
+            "generator": None,
+            "source": None,
+            "outcome": "failed",
+            "reason": "missing",
+            "n": 1,
+        }
+    )
     return {
         "spectra": spectra,
         "ranking": {"view": "recompressed", "detector": "forensic", "most": ranked[:8], "least": ranked[:9:-1]},
@@ -215,8 +284,8 @@ FACTS = {
 def make_run(root: Path, *, decided: bool = False, seed: int = 7) -> Path:
     """Writes a run folder; `decided` makes the contrast one that the data decide."""
     spec = RunSpec(
-        suite="full", suite_digest="00aa", profile="embedded", profile_digest="11bb", images="m.csv", images_digest="22cc",
-        version="0.1.0",
+        suite="full", suite_digest="00aa", profile="embedded", profile_digest="11bb", images="m.csv",
+        images_digest="22cc", version="0.1.0",
     )  # fmt: skip
     make = Maker(seed)
     _leak(make)

@@ -12,7 +12,7 @@ from mllmrisk.report.reading import Reading
 from mllmrisk.store import Store, write_atomically
 
 
-def render(root: Path, thumbnails: bool = True) -> list[Path]:  # noqa: FBT001, FBT002 (a switch of the command line)
+def render(root: Path, thumbnails: bool = True) -> list[Path]:
     """Writes the report of a run, each file whole or not at all.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mllmrisk.records import Estimate
 from mllmrisk.report import naming
@@ -24,7 +24,8 @@ _SHARES = frozenset(
 _MINUS = "−"
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """A figure, ready to print.
 
     Attributes:
@@ -70,7 +71,7 @@ def cell(row: Estimate) -> Cell:
         n.append(naming.count(row.n_prompts, "prompt"))
     if row.n_clusters is not None and row.cluster_by not in {None, "image"}:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
-    unscored = ", ".join(f"{k:,} {naming.reason(r)}" for r, k in sorted(row.n_unscored.items()) if k)
+    unscored = ", ".join(f"{naming.reason(r)}: {k:,}" for r, k in sorted(row.n_unscored.items()) if k)
     named = naming.listed([naming.printable(p) for p in row.confounded_by]) if row.confounded_by else "a leak probe"
     return Cell(
         value="" if row.value is None else number(row, row.value),
@@ -124,6 +125,7 @@ def p_value(p: float | None) -> str:
 
 def _why(row: Estimate) -> str:
     """Why there is no value: the reasons in words; what the method says of it where that is more."""
-    reasons = naming.listed([naming.reason(r) for r in sorted(row.n_unscored)]) if row.n_unscored else "no reason given"
     said = row.method.removeprefix("none: ")
-    return naming.printable(said) if said != row.method and said else reasons
+    if said != row.method and not said.startswith("one side has no scored image"):
+        return naming.printable(said)
+    return naming.listed([naming.reason(r) for r in sorted(row.n_unscored)]) if row.n_unscored else "no reason given"

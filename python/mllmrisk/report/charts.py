@@ -89,18 +89,19 @@ def _dots(drawing: Drawing, x: Scale, y: float, rows: Sequence[Estimate], step: 
 
 def leak(reading: Reading) -> list[Chart]:
     """A panel per view: what probes reach, above what the detector reaches."""
-    every = [r for r in reading.rows if r.experiment in {"leak", "detection"} and r.metric == "auc" and r.generator is None]
+    every = [
+        r for r in reading.rows if r.experiment in {"leak", "detection"} and r.metric == "auc" and r.generator is None
+    ]
     floor = _floor(every)
     charts = []
     for view in reading.views("leak"):
-        bands: list[tuple[str, list[Estimate]]] = []
-        for probe in dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc", perturbation=view)):
-            bands.append((probe, _by_paradigm(reading, "leak", view, probe)))
+        probes = dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc", perturbation=view))
+        bands = [(probe, _by_paradigm(reading, "leak", view, probe)) for probe in probes]
         for detector in reading.detectors():
             rows = _by_paradigm(reading, "detection", view, detector)
             if rows:
                 bands.append((detector, rows))
-        charts.append(_leak_panel(view, bands, floor, len(reading.find("leak", "auc", perturbation=view))))
+        charts.append(_leak_panel(view, bands, floor))
     return charts
 
 
@@ -109,21 +110,24 @@ def _by_paradigm(reading: Reading, experiment: str, view: str, detector: str) ->
     return sorted(rows, key=lambda r: PARADIGMS.index(r.paradigm) if r.paradigm in PARADIGMS else -1)
 
 
-def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float, probes: int) -> Chart:
-    groups = sorted({r.paradigm for _, rows in bands for r in rows}, key=lambda p: PARADIGMS.index(p) if p in PARADIGMS else -1)
+def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float) -> Chart:
+    groups = sorted(
+        {r.paradigm for _, rows in bands for r in rows}, key=lambda p: PARADIGMS.index(p) if p in PARADIGMS else -1
+    )
     step, head, width = 15.0, 52.0, 380.0
     tall = step * max((len(rows) for _, rows in bands), default=1) + 16
     bottom = head + tall * len(bands)
     legend = 20 * (1 + sum(24 + 6.6 * len(naming.paradigm(g)) + 10 for g in groups) // (width - 24))
     title = f"{naming.printable(view)}: {naming.VIEWS.get(view, 'a perturbation')}"
-    about = "; ".join(f"{name}: " + ", ".join(_tip(naming.paradigm(r.paradigm), r) for r in rows) for name, rows in bands)
+    about = "; ".join(
+        f"{name}: " + ", ".join(_tip(naming.paradigm(r.paradigm), r) for r in rows) for name, rows in bands
+    )
     drawing = Drawing(f"leak-{slug(view)}", width, bottom + 46 + legend, f"Leak probes, {title}", about)
     drawing.text(12, 22, naming.printable(view), "bold")
     drawing.text(12, 40, naming.VIEWS.get(view, ""), "muted small", most=62)
     x = Scale(floor, 1.0, 104, width - 26)
-    for i, (name, _) in enumerate(bands):
-        if i % 2 == 0:
-            drawing.add("rect", x=0, y=head + tall * i, width=width, height=tall, class_="stripe")
+    for i in range(0, len(bands), 2):
+        drawing.add("rect", x=0, y=head + tall * i, width=width, height=tall, class_="stripe")
     _axis(drawing, x, head, bottom, "AUC (0.5: guessing)")
     for i, (name, rows) in enumerate(bands):
         middle = head + tall * (i + 0.5)
@@ -172,7 +176,10 @@ def generators(reading: Reading, view: str) -> Chart | None:
 def laundering(reading: Reading) -> Chart | None:
     """AUC per paradigm over perturbations, those of one kind joined by a line."""
     chains = reading.views("laundering")
-    rows = {p: {r.perturbation: r for r in reading.find("laundering", "auc", paradigm=p)} for p in reading.paradigms("laundering")}
+    rows = {
+        p: {r.perturbation: r for r in reading.find("laundering", "auc", paradigm=p)}
+        for p in reading.paradigms("laundering")
+    }
     if not chains or not rows:
         return None
     families = naming.families(chains)
@@ -189,8 +196,14 @@ def laundering(reading: Reading) -> Chart | None:
     bottom = head + plot
     every = [r for found in rows.values() for r in found.values()]
     y = Scale(_floor(every), 1.0, bottom, head)
-    about = "; ".join(_tip(f"{naming.perturbation(c)}, {naming.paradigm(p)}", r) for p, found in rows.items() for c, r in found.items())
-    drawing = Drawing("laundering", width, bottom + 132, "AUC after what happens to images on their way to a viewer", about)
+    about = "; ".join(
+        _tip(f"{naming.perturbation(c)}, {naming.paradigm(p)}", r)
+        for p, found in rows.items()
+        for c, r in found.items()
+    )
+    drawing = Drawing(
+        "laundering", width, bottom + 132, "AUC after what happens to images on their way to a viewer", about
+    )
     tick = y.low
     while tick <= 1.0 + 1e-9:
         drawing.line(left, y(tick), width - 10, y(tick), "chance" if abs(tick - 0.5) < 1e-9 else "grid")
@@ -203,13 +216,21 @@ def laundering(reading: Reading) -> Chart | None:
         drawing.text(middle + 4, bottom + 16, naming.perturbation(chain), "small end", most=26, turn=-38)
     for i, (paradigm, found) in enumerate(rows.items()):
         _curve(drawing, y, families, positions, found, paradigm, (i - (len(rows) - 1) / 2) * 13)
+        before = found.get(chains[0])
+        if before is not None and before.value is not None:
+            drawing.line(left, y(before.value), width - 10, y(before.value), f"before {group_class(paradigm)}")
     _legend(drawing, list(rows), left, bottom + 116, width)
     return Chart(drawing.name, drawing.render(), "Detection against laundering")
 
 
 def _curve(
-    drawing: Drawing, y: Scale, families: list[list[str]], positions: dict[str, float],
-    found: dict[str | None, Estimate], paradigm: str, shift: float,
+    drawing: Drawing,
+    y: Scale,
+    families: list[list[str]],
+    positions: dict[str, float],
+    found: dict[str | None, Estimate],
+    paradigm: str,
+    shift: float,
 ) -> None:
     group = group_class(paradigm)
     for family in families:
@@ -223,7 +244,13 @@ def _curve(
                 continue
             if row.low is not None and row.high is not None:
                 drawing.line(x, y(row.low), x, y(row.high), f"bar {group}")
-            drawing.marker(x, y(row.value), group, _tip(f"{naming.perturbation(row.perturbation)}, {naming.paradigm(paradigm)}", row), 4.2)
+            drawing.marker(
+                x,
+                y(row.value),
+                group,
+                _tip(f"{naming.perturbation(row.perturbation)}, {naming.paradigm(paradigm)}", row),
+                4.2,
+            )
             if row.confounded:
                 drawing.text(x, y(row.value if row.high is None else row.high) - 5, "⚠", "warn tiny mid")
 
@@ -231,7 +258,13 @@ def _curve(
 def spectra(reading: Reading) -> list[Chart]:
     """Mean log power over radial frequency, a panel per view on one scale."""
     told = reading.summaries.get("spectra") or {}
-    values = [v for view in told.values() for key, curve in view.items() if key != "frequency" for v in (*curve["low"], *curve["high"])]
+    values = [
+        v
+        for view in told.values()
+        for key, curve in view.items()
+        if key != "frequency"
+        for v in (*curve["low"], *curve["high"])
+    ]
     if not values:
         return []
     floor, ceiling = math.floor(min(values) / 10) * 10, math.ceil(max(values) / 10) * 10
@@ -246,7 +279,10 @@ def _spectrum(view: str, told: dict[str, Any], floor: float, ceiling: float) -> 
     names = ", ".join(f"{naming.paradigm(g)} ({naming.count(int(told[g]['n']), 'image')})" for g in groups)
     title = f"Spectra, {naming.printable(view)} view"
     drawing = Drawing(
-        f"spectra-{slug(view)}", width, bottom + 56 + 20 * len(groups), title,
+        f"spectra-{slug(view)}",
+        width,
+        bottom + 56 + 20 * len(groups),
+        title,
         f"Mean log power over radial frequency with the middle 80% of images, of {names}.",
     )
     drawing.text(12, 22, naming.printable(view), "bold")
@@ -270,5 +306,7 @@ def _spectrum(view: str, told: dict[str, Any], floor: float, ceiling: float) -> 
         drawing.path(points, f"line {group_class(g)}", dash=_DASHES.get(g, ""))
         at = bottom + 54 + 20 * i
         drawing.path([(x.start, at), (x.start + 26, at)], f"line {group_class(g)}", dash=_DASHES.get(g, ""))
-        drawing.text(x.start + 34, at + 4, f"{naming.paradigm(g)} · {naming.count(int(told[g]['n']), 'image')}", "small", most=46)
+        drawing.text(
+            x.start + 34, at + 4, f"{naming.paradigm(g)} · {naming.count(int(told[g]['n']), 'image')}", "small", most=46
+        )
     return Chart(drawing.name, drawing.render(), title)

@@ -10,16 +10,16 @@ from mllmrisk.report.cells import Cell
 Sentence = list["str | Cell"]
 
 
-class Answer(NamedTuple):
-    """A question, its answer in a few words, and the sentences that carry it.
+#: `clear`: the data decide; `open`: they do not; `warn`: they may mislead.
+Tone = Literal["clear", "open", "warn"]
 
-    Attributes:
-        tone: `clear` (the data decide), `open` (they do not) or `warn` (they may mislead).
-    """
+
+class Answer(NamedTuple):
+    """A question, its answer in a few words, and the sentences that carry it."""
 
     question: str
     verdict: str
-    tone: Literal["clear", "open", "warn"]
+    tone: Tone
     sentences: list[Sentence]
 
 
@@ -44,7 +44,6 @@ class Table(NamedTuple):
     Attributes:
         name: unique within a report.
         folded: shown only when asked for (HTML).
-        wide: first column with long names.
     """
 
     name: str
@@ -54,6 +53,11 @@ class Table(NamedTuple):
     note: str = ""
     folded: bool = False
     kind: Literal["table"] = "table"
+
+    @property
+    def nested(self) -> bool:
+        """Whether some rows are parts of others."""
+        return any(head.child for head, _ in self.rows)
 
 
 class Chart(NamedTuple):

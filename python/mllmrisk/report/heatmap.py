@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from mllmrisk.records import Estimate
 from mllmrisk.report import naming
@@ -11,10 +12,10 @@ from mllmrisk.report.document import Chart
 from mllmrisk.report.reading import Reading
 from mllmrisk.report.svg import Drawing
 
-#: Upper ends of the colour steps; the last holds all above.
-_STEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+#: Upper ends of the colour steps: one stands astride 0.5, where a detector guesses; the last holds all above.
+_STEPS = (0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
 _SIDE, _TALL, _GAP, _LEFT = 66.0, 46.0, 9.0, 206.0
-_WORDS = ("below 0.4", "0.4–0.5", "0.5–0.6", "0.6–0.7", "0.7–0.8", "0.8–0.9", "0.9–1")
+_WORDS = ("below .35", ".35–.45", "guessing", ".55–.65", ".65–.75", ".75–.85", "above .85")
 
 
 class Member(NamedTuple):
@@ -64,12 +65,16 @@ def retrain(reading: Reading) -> Chart | None:
     bottom = head + offsets[-1] + _TALL
     unscored = sorted({cell(r).reason for r in rows.values() if r.value is None})
     about = "; ".join(
-        f"trained on {a.label}, tested on {b.label}: {cell(row).text}" for a in every for b in every if (row := at(rows, a, b))
+        f"trained on {a.label}, tested on {b.label}: {cell(row).text}"
+        for a in every
+        for b in every
+        if (row := at(rows, a, b))
     )
     drawing = Drawing("retrain", width, bottom + 74 + 18 * len(unscored), "AUC by training and test generator", about)
     drawing.raw(
-        '<defs><pattern id="retrain-nil" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        '<rect width="7" height="7" class="nil"/><line x1="0" y1="0" x2="0" y2="7" class="hatch"/></pattern></defs>'
+        '<defs><pattern id="retrain-nil" width="7" height="7" patternUnits="userSpaceOnUse" '
+        'patternTransform="rotate(45)"><rect width="7" height="7" class="nil"/>'
+        '<line x1="0" y1="0" x2="0" y2="7" class="hatch"/></pattern></defs>'
     )
     drawing.text(_LEFT - 10, head - 12, "trained on ↓   tested on →", "muted small end")
     for i, member in enumerate(every):
@@ -81,13 +86,15 @@ def retrain(reading: Reading) -> Chart | None:
         for j, tested in enumerate(every):
             row = at(rows, trained, tested)
             corner = (_LEFT + _position(every, j, _SIDE), head + offsets[i])
-            _square(drawing, *corner, row, f"trained on {trained.label}, tested on {tested.label}", own=trained == tested)
+            _square(
+                drawing, *corner, row, f"trained on {trained.label}, tested on {tested.label}", own=trained == tested
+            )
     _scale(drawing, _LEFT, bottom + 24, unscored)
     return Chart(drawing.name, drawing.render(), "AUC of detectors trained on one (row) and tested on each (column)")
 
 
 def _position(every: list[Member], index: int, side: float) -> float:
-    breaks = sum(a.paradigm != b.paradigm for a, b in zip(every[:index], every[1 : index + 1], strict=True))
+    breaks = sum(a.paradigm != b.paradigm for a, b in pairwise(every[: index + 1]))
     return index * side + breaks * _GAP
 
 
@@ -100,7 +107,7 @@ def _across(every: list[Member]) -> float:
 
 
 def _square(drawing: Drawing, x: float, y: float, row: Estimate | None, who: str, *, own: bool) -> None:
-    box = {"x": x + 1, "y": y + 1, "width": _SIDE - 2, "height": _TALL - 2, "rx": 3}
+    box: dict[str, Any] = {"x": x + 1, "y": y + 1, "width": _SIDE - 2, "height": _TALL - 2, "rx": 3}
     if row is None or row.value is None:
         why = "not measured" if row is None else f"{cell(row).text} ({row.cell})"
         drawing.add("rect", f"{who}: {why}", **box, fill="url(#retrain-nil)")
@@ -124,7 +131,12 @@ def _scale(drawing: Drawing, x: float, y: float, unscored: list[str]) -> None:
         drawing.add("rect", x=x + shade * 62, y=y, width=60, height=14, class_=f"h{shade}")
         drawing.text(x + shade * 62 + 30, y + 28, words, "tiny mid muted")
     drawing.text(x - 10, y + 46, "framed", "muted small end")
-    drawing.text(x, y + 46, "trained and tested on the same, never on the same source  ·  ⚠ a leak probe reaches it", "small muted")
+    drawing.text(
+        x,
+        y + 46,
+        "trained and tested on the same, never on the same source  ·  ⚠ a leak probe reaches it",
+        "small muted",
+    )
     for i, why in enumerate(unscored):
         at_y = y + 54 + 18 * i
         drawing.add("rect", x=x - 34, y=at_y, width=24, height=12, fill="url(#retrain-nil)")

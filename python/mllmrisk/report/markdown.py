@@ -9,7 +9,7 @@ from mllmrisk.report.document import Block, Report, Section, Sentence, Table
 from mllmrisk.report.naming import printable
 
 #: Everything that Markdown or the HTML inside it could read as markup.
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#!|~$])")
+_MARKUP = re.compile(r"([\\`*_\[\]#|~$])")
 
 
 def escaped(text: str) -> str:
@@ -19,7 +19,7 @@ def escaped(text: str) -> str:
     # A bare address or an @name would be made a link by some renderers.
     marked = marked.replace("://", ":&#47;&#47;").replace("@", "&#64;")
     # What would start a list, a quotation or a rule at the head of a line.
-    return re.sub(r"^([-+=]|\d+[.)])", lambda m: m.group(1)[:-1] + "\\" + m.group(1)[-1], marked)
+    return re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", marked)
 
 
 def code(text: str) -> str:

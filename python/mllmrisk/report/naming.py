@@ -12,7 +12,7 @@ from collections.abc import Mapping
 #: View → what was done to every image, in the order of reports.
 VIEWS: Mapping[str, str] = {
     "native": "files as they are",
-    "matched": "generated images given the photographs' own sizes, formats and qualities",
+    "matched": "generated images sized and encoded as the photographs",
     "recompressed": "one crop and one encoder for every image",
 }
 
@@ -55,7 +55,7 @@ METRICS: Mapping[str, str] = {
 REASONS: Mapping[str, str] = {
     "no_training_images": "no image is left to train on once its own sources are kept out",
     "no_scored_image": "no image was scored",
-    "no_calibration_images": "no photograph is left to set the threshold",
+    "too_few_calibration_photographs": "too few photographs to set the threshold",
     "no_image": "no image",
     "no_caption": "no caption",
     "too_small": "image too small",
@@ -99,7 +99,7 @@ def images_of(name: str | None) -> str:
 
 def view(name: str | None) -> str:
     """A view with what it does, or a perturbation in words."""
-    if name in VIEWS:
+    if name is not None and name in VIEWS:
         return f"{name} ({VIEWS[name]})"
     return perturbation(name)
 

@@ -44,7 +44,7 @@ class Reading:
         summaries = json.loads(path.read_bytes()) if path.exists() else {}
         return cls(root.resolve().name, run, rows, summaries)
 
-    def find(self, experiment: str, metric: str | None = None, **where: object) -> list[Estimate]:
+    def find(self, experiment: str, metric: str | None = None, **where: Any) -> list[Estimate]:
         """Rows of an experiment; `column=value` chooses, None asks for null."""
         return [
             row
@@ -54,9 +54,10 @@ class Reading:
             and all(getattr(row, column) == value for column, value in where.items())
         ]
 
-    def one(self, experiment: str, metric: str, **where: object) -> Estimate | None:
+    def one(self, experiment: str, metric: str, **where: Any) -> Estimate | None:
         """The first such row; paradigm and generator are null unless they are named."""
-        found = self.find(experiment, metric, **{**dict.fromkeys(_NULL_UNLESS_NAMED), **where})
+        wanted: dict[str, Any] = {**dict.fromkeys(_NULL_UNLESS_NAMED), **where}
+        found = self.find(experiment, metric, **wanted)
         return found[0] if found else None
 
     def views(self, experiment: str) -> list[str]:
@@ -69,7 +70,7 @@ class Reading:
         seen = {r.paradigm for r in self.rows if r.experiment == experiment and r.generator is None}
         return [p for p in PARADIGMS if p in seen and (real or p != "real")]
 
-    def generators(self, experiment: str, **where: object) -> list[tuple[str, str]]:
+    def generators(self, experiment: str, **where: Any) -> list[tuple[str, str]]:
         """(paradigm, generator) with rows of their own, by paradigm, then by name."""
         seen = {
             (str(r.paradigm), str(r.generator))

@@ -10,6 +10,9 @@ from mllmrisk.report import charts, heatmap, naming, tables, words
 from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Prose, Report, Section
 from mllmrisk.report.reading import Reading
 
+#: Facts of a run that Methods tells, beside its spec.
+_FACTS = ("resamples", "versions", "build", "hardware", "groups", "counts", "began", "seconds", "profile_about")
+
 
 def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
     """The whole report; parts that a run has not measured are left out."""
@@ -33,14 +36,21 @@ def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
 def _facts(reading: Reading) -> list[tuple[str, str]]:
     spec: Mapping[str, Any] = reading.run.get("spec") or {}
     counts: Mapping[str, int] = reading.run.get("counts") or {}
-    told = [naming.count(n, "photograph") if name == "real" else f"{n:,} {naming.images_of(name)}" for name, n in counts.items() if name in naming.PARADIGMS]
+    told = [
+        naming.count(n, "photograph") if name == "real" else f"{n:,} {naming.images_of(name)}"
+        for name, n in counts.items()
+        if name in naming.PARADIGMS
+    ]
     facts = [
         ("Run", naming.printable(reading.name)),
         ("Suite", naming.printable(spec.get("suite") or "")),
         ("Profile", naming.printable(spec.get("profile") or "")),
         ("Images", ", ".join(told)),
         ("Begun", naming.printable(reading.run.get("began") or "")),
-        ("mllmrisk", naming.printable((reading.run.get("versions") or {}).get("mllmrisk") or spec.get("version") or "")),
+        (
+            "mllmrisk",
+            naming.printable((reading.run.get("versions") or {}).get("mllmrisk") or spec.get("version") or ""),
+        ),
     ]
     return [(term, text) for term, text in facts if text]
 
@@ -59,10 +69,12 @@ def _leak(reading: Reading) -> Section | None:
         return None
     lead = _prose(
         "A probe is fitted and tested exactly as the detector is, but sees no forensic trace.",
-        "Where it separates photographs from generated images as well as the detector does, the detector's figure may be "
-        "the probe's, and ⚠ stands beside it.",
+        "Where it separates photographs from generated images as well as the detector does, the detector's figure may "
+        "be the probe's, and ⚠ stands beside it.",
     )
-    return Section("leak", "Is it the container that we see?", [lead, *_charts(charts.leak(reading)), tables.leak(reading)])
+    return Section(
+        "leak", "Is it the container that we see?", [lead, *_charts(charts.leak(reading)), tables.leak(reading)]
+    )
 
 
 def _detection(reading: Reading) -> Section | None:
@@ -96,7 +108,9 @@ def _laundering(reading: Reading) -> Section | None:
         return None
     lead = _prose(
         "Images are recompressed, resized, cropped and blurred on their way to a viewer.",
-        "Each is perturbed first and then cropped and encoded as all others are, so that neither size nor container tells.",
+        "Each is perturbed first and then cropped and encoded as all others are, so that neither size nor container "
+        "tells.",
+        "Bars are 95% intervals; a thin line across marks where undisturbed images stand.",
     )
     return Section(
         "laundering",
@@ -113,7 +127,9 @@ def _retrain(reading: Reading) -> Section | None:
         "Colour is the AUC; value, 95% interval and number of images stand in each cell.",
     )
     drawn = _charts([heatmap.retrain(reading)], wide=True)
-    return Section("retrain", "Does a detector find generators that it has not seen?", [lead, *drawn, tables.retrain(reading)])
+    return Section(
+        "retrain", "Does a detector find generators that it has not seen?", [lead, *drawn, tables.retrain(reading)]
+    )
 
 
 def _spectra(reading: Reading) -> Section | None:
@@ -131,7 +147,9 @@ def _unsafe(reading: Reading) -> Section | None:
     found = tables.unsafe(reading)
     if not found:
         return None
-    lead = _prose("Shares of images that a judge flags. Images without a score are counted beside the figure, never inside it.")
+    lead = _prose(
+        "Shares of images that a judge flags. Images without a score are counted beside the figure, never inside it."
+    )
     return Section("unsafe", "How many images are unsafe?", [lead, *found])
 
 
@@ -154,7 +172,10 @@ def _left_out(reading: Reading) -> Section | None:
             for reason in row.n_unscored:
                 lost[reason] = lost.get(reason, 0) + 1
     if lost:
-        items = [(naming.reason(r), naming.count(n, "figure")) for r, n in sorted(lost.items(), key=lambda kv: (-kv[1], kv[0]))]
+        items = [
+            (naming.reason(r), naming.count(n, "figure"))
+            for r, n in sorted(lost.items(), key=lambda kv: (-kv[1], kv[0]))
+        ]
         blocks += [_prose("Figures that could not be computed, by reason:"), Listing(items)]
     notes = [naming.printable(note) for note in reading.summaries.get("notes") or []]
     if notes:
@@ -169,28 +190,44 @@ def _left_out(reading: Reading) -> Section | None:
 
 
 def _methods(reading: Reading) -> Section:
-    methods: dict[str, list[str]] = {}
-    for row in reading.rows:
-        name = f"{row.experiment}: {naming.metric(row.metric, row.at)}"
-        texts = methods.setdefault(name, [])
-        if row.method not in texts and not row.method.startswith("none"):
-            texts.append(row.method)
-    how = [(name, naming.printable(text)) for name, texts in methods.items() for text in texts]
+    how = _how(reading)
     run = reading.run
     spec = {k: v for k, v in (run.get("spec") or {}).items() if v is not None}
-    facts = [(key, _told(value)) for key, value in spec.items()]
-    for key in ("resamples", "versions", "build", "hardware", "groups", "counts", "began", "seconds", "profile_about"):
-        if run.get(key):
-            facts.append((key.replace("_", " "), _told(run[key])))
+    facts = [(key.replace("_", " "), _told(value)) for key, value in spec.items() if value not in ({}, "")]
+    facts += [(key.replace("_", " "), _told(run[key])) for key in _FACTS if run.get(key)]
     blocks: list[Block] = [_prose("How every kind of figure was computed:"), Listing(how)]
     if facts:
         blocks += [_prose("What was run, on what:"), Listing(facts)]
     blocks += [
         _prose("The same call gives the same figures on any number of threads, and goes on where a killed run stood:"),
-        Listing([("again", _call(spec)), ("back to the images", "mllmrisk show RUN CELL"), ("this page", "mllmrisk report RUN")], code=True),
-        _prose("RUN is this run's folder; CELL is the small code beside a figure, such as those above."),
+        Listing(
+            [
+                ("again", _call(spec)),
+                ("back to the images", "mllmrisk show RUN CELL"),
+                ("this page", "mllmrisk report RUN"),
+            ],
+            code=True,
+        ),
+        _prose("RUN is this run's folder; CELL is the small code beside a figure, as in the tables above."),
     ]
     return Section("methods", "Methods", blocks)
+
+
+def _how(reading: Reading) -> list[tuple[str, str]]:
+    """Every method that made a figure, with the figures that it made."""
+    made: dict[str, dict[str, list[str]]] = {}
+    for row in reading.rows:
+        if not row.method.startswith("none"):
+            experiments = made.setdefault(row.method, {}).setdefault(naming.metric(row.metric), [])
+            if row.experiment not in experiments:
+                experiments.append(row.experiment)
+    return [
+        (
+            "; ".join(f"{metric} ({', '.join(experiments)})" for metric, experiments in used.items()),
+            naming.printable(text),
+        )
+        for text, used in made.items()
+    ]
 
 
 def _call(spec: Mapping[str, Any]) -> str:

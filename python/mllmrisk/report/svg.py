@@ -27,7 +27,8 @@ class Drawing:
 
         Args:
             name: unique within a report; ids start with it.
-            width, height: px.
+            width: px.
+            height: px.
             title: its name, for readers who do not see it.
             about: what it shows, likewise.
         """
@@ -39,13 +40,14 @@ class Drawing:
     def add(self, tag: str, hover: str = "", **attributes: object) -> None:
         """An element; `class_` writes `class`, and `stroke_width` `stroke-width`. `hover` is its tooltip."""
         inner = f"<title>{_text(hover)}</title>" if hover else ""
-        self._parts.append(f"<{tag}{_attributes(attributes)}>{inner}</{tag}>" if inner else f"<{tag}{_attributes(attributes)}/>")
+        self._parts.append(
+            f"<{tag}{_attributes(attributes)}>{inner}</{tag}>" if inner else f"<{tag}{_attributes(attributes)}/>"
+        )
 
     def text(self, x: float, y: float, words: str, class_: str = "", *, most: int = 0, turn: float = 0.0) -> None:
         """A line of text; one longer than `most` characters is cut, and whole in its tooltip.
 
-        Args:
-            turn: degrees clockwise around (x, y).
+        `turn` is in degrees, clockwise around (x, y).
         """
         shown, hover = words, ""
         if most and len(words) > most:

@@ -34,10 +34,10 @@ def leak(reading: Reading) -> Table:
     for view in reading.views("leak"):
         for probe in dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc", perturbation=view)):
             found = [reading.one("leak", "auc", perturbation=view, detector=probe, paradigm=g) for g in groups]
-            head = Heading(f"{naming.printable(probe)}", f"{naming.printable(view)}: {naming.PROBES.get(probe, 'a probe')}")
+            head = Heading(naming.printable(probe), naming.PROBES.get(probe, ""))
             rows.append((head, [naming.printable(view), *map(_cell, found)]))
     columns = ["Probe", "View", *map(naming.paradigm, groups)]
-    return Table("leak", "AUC of each leak probe", columns, [(Heading(h.text, h.note.partition(': ')[2]), c) for h, c in rows])
+    return Table("leak", "AUC of each leak probe", columns, rows)
 
 
 def detection(reading: Reading, view: str) -> list[Table]:
@@ -50,7 +50,11 @@ def detection(reading: Reading, view: str) -> list[Table]:
         body = []
         for paradigm, generator in _order(reading, rows, view):
             mine = [r for r in rows if (r.paradigm, r.generator) == (paradigm, generator)]
-            head = Heading(naming.paradigm(paradigm)) if generator is None else Heading(naming.printable(generator), "", True)
+            head = (
+                Heading(naming.paradigm(paradigm))
+                if generator is None
+                else Heading(naming.printable(generator), "", True)
+            )
             body.append((head, [*(_cell(_first(_of(mine, *kind))) for kind in kinds), _unscored(mine)]))
         if body:
             named = f"detection-{view}-{detector}"
@@ -86,19 +90,26 @@ def false_alarms(reading: Reading) -> Table | None:
         head = Heading("All photographs") if source is None else Heading(naming.printable(source), "", True)
         body.append((head, [_cell(_first(r for r in mine if (r.perturbation, r.at) == kind)) for kind in kinds]))
     columns = ["Source", *(f"{naming.printable(v)}, set for {at:.0%}" for v, at in kinds)]
-    note = "A threshold is set by photographs of other sources; what is shown is how many photographs it then calls fake."
+    note = (
+        "A threshold is set by photographs of other sources; what is shown is how many photographs it then calls fake."
+    )
     return Table("false-alarms", "Photographs called fake, per source", columns, body, note) if body else None
 
 
 def contrast(reading: Reading) -> Table:
     """Differences between paradigms, with both p-values and what they say."""
-    body = []
-    for row in reading.find("contrast", "difference"):
+    body: list[tuple[Heading, list[str | Cell]]] = []
+    rows = reading.find("contrast", "difference")
+    for row in sorted(rows, key=lambda r: r.perturbation != reading.headline):
         first, second = sides(row)
         measure = (row.contrast or "").partition(":")[0]
         names = f"{naming.paradigm(first)} − {naming.paradigm(second)}"
-        says = {-1: "lower", 0: "cannot tell", 1: "higher"}[difference(row)]
-        said = says if says == "cannot tell" else f"{naming.images_of(first)} {says}"
+        sign = difference(row)
+        said = (
+            f"{naming.images_of(first)} are {'harder' if sign < 0 else 'easier'} to detect"
+            if sign
+            else "we cannot tell"
+        )
         body.append(
             (
                 Heading(names, naming.metric(measure, row.at)),
@@ -106,19 +117,27 @@ def contrast(reading: Reading) -> Table:
             )
         )
     columns = ["Difference", "View", "Value", "p", "p (Holm)", "Says"]
-    note = "A negative difference: the first is harder to detect. p-values are two-sided, adjusted by Holm over all rows."
+    note = (
+        "A negative difference: the first is harder to detect. p-values are two-sided, adjusted by Holm over all rows."
+    )
     return Table("contrast", "Differences between paradigms", columns, body, note)
 
 
 def laundering(reading: Reading) -> Table:
     """Perturbation × paradigm: AUC and carried detection rate."""
     groups: list[str | None] = [None, *reading.paradigms("laundering", real=True)]
-    kinds = [(m, at, g) for m, at in _kinds(reading.find("laundering")) for g in groups if not (m == "auc" and g == "real")]
+    kinds = [
+        (m, at, g) for m, at in _kinds(reading.find("laundering")) for g in groups if not (m == "auc" and g == "real")
+    ]
+    kinds.sort(key=lambda kind: kind[2] == "real")
     body = []
     for chain in reading.views("laundering"):
         cells = [_cell(reading.one("laundering", m, perturbation=chain, paradigm=g, at=at)) for m, at, g in kinds]
         body.append((Heading(naming.perturbation(chain), naming.printable(chain)), cells))
-    columns = ["Perturbation", *(f"{'False alarms' if g == 'real' else naming.metric(m, at)}, {naming.paradigm(g)}" for m, at, g in kinds)]
+    columns = [
+        "Perturbation",
+        *(f"{'False alarms' if g == 'real' else naming.metric(m, at)}, {naming.paradigm(g)}" for m, at, g in kinds),
+    ]
     note = "Detector and thresholds are those of undisturbed images, carried along."
     return Table("laundering", "Detection after laundering", columns, body, note)
 
@@ -127,12 +146,11 @@ def retrain(reading: Reading) -> Table:
     """The matrix as rows, with every cell's name."""
     members = heatmap.members(reading)
     rates = reading.rates("retrain")
-    maps = [(None, heatmap.lookup(reading, "auc"))]
-    maps += [(at, heatmap.lookup(reading, "detection_rate", at)) for at in rates]
+    maps = [heatmap.lookup(reading, "auc"), *(heatmap.lookup(reading, "detection_rate", at) for at in rates)]
     body: list[tuple[Heading, list[str | Cell]]] = []
     for trained in members:
         for tested in members:
-            found = [heatmap.at(rows, trained, tested) for _, rows in maps]
+            found = [heatmap.at(rows, trained, tested) for rows in maps]
             if any(found):
                 body.append((Heading(trained.label), [tested.label, *map(_cell, found)]))
     columns = ["Trained on", "Tested on", "AUC", *(naming.metric("detection_rate", at) for at in rates)]
@@ -149,7 +167,11 @@ def unsafe(reading: Reading) -> list[Table]:
         body = []
         for paradigm, generator in dict.fromkeys((r.paradigm, r.generator) for r in rows):
             mine = [r for r in rows if (r.paradigm, r.generator) == (paradigm, generator)]
-            head = Heading(naming.paradigm(paradigm)) if generator is None else Heading(naming.printable(generator), "", True)
+            head = (
+                Heading(naming.paradigm(paradigm))
+                if generator is None
+                else Heading(naming.printable(generator), "", True)
+            )
             body.append((head, [*(_cell(_first(_of(mine, *kind))) for kind in kinds), _unscored(mine)]))
         columns = ["Images", *(naming.metric(m, at) for m, at in kinds), "Left out"]
         caption = f"{naming.printable(judge)}: {naming.printable(category)}"

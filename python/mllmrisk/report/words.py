@@ -10,7 +10,7 @@ from __future__ import annotations
 from mllmrisk.records import Estimate
 from mllmrisk.report import naming
 from mllmrisk.report.cells import Cell, cell, p_value
-from mllmrisk.report.document import Answer, Sentence
+from mllmrisk.report.document import Answer, Sentence, Tone
 from mllmrisk.report.reading import Reading
 
 #: Adjusted p-values below this speak for a difference.
@@ -67,12 +67,19 @@ def _harder(reading: Reading, row: Estimate) -> Answer:
         sentences.append(["The difference could not be computed: ", cell(row), "."])
         return Answer(question, "We cannot tell", "open", sentences)
     sentences.append(
-        ["The difference is ", cell(row), f"; p = {p_value(row.p_adjusted)} after Holm's adjustment.".replace("= <", "<")]
+        [
+            "The difference is ",
+            cell(row),
+            f"; p = {p_value(row.p_adjusted)} after Holm's adjustment.".replace("= <", "<"),
+        ]
     )
     sign = difference(row)
     if sign == 0:
         sentences.append(
-            ["An interval that holds 0, or an adjusted p of 0.05 or more, decides nothing: it is no proof that the two are alike."]
+            [
+                "An interval that holds 0, or an adjusted p of 0.05 or more, decides nothing: "
+                "it is no proof that the two are alike."
+            ]
         )
         return Answer(question, "We cannot tell", "open", sentences)
     verdict = "Yes, harder" if sign < 0 else "No, easier"
@@ -106,6 +113,14 @@ def _probe_words(probes: list[str]) -> str:
     return f"the {named} probe{'s' if len(probes) > 1 else ''}"
 
 
+def _verb(probes: list[str], verb: str) -> str:
+    return verb if len(probes) > 1 else f"{verb}es"
+
+
+def _between(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"between {low:,} and {high:,}"
+
+
 def _container(reading: Reading) -> Answer | None:
     view = reading.headline
     views = [v for v in ("native", view) if v is not None and v in reading.views("leak")]
@@ -124,13 +139,16 @@ def _container(reading: Reading) -> Answer | None:
         sentences.append([*parts, "."])
     native, held = reading.reaching("native"), reading.reaching(str(view))
     if native:
-        sentences.append([f"Native figures are confounded: {_probe_words(native)} does as well as the detector."])
+        sentences.append(
+            [f"Native figures are confounded: {_probe_words(native)} {_verb(native, 'do')} as well as the detector."]
+        )
     if view == "native" and native:
         return Answer("Is it the container that we see?", "It may well be", "warn", sentences)
     if held:
         sentences.append(
             [
-                f"In the {view} view {_probe_words(held)} still reaches the detector's figures: what is seen there may be "
+                f"In the {view} view {_probe_words(held)} still {_verb(held, 'reach')} the detector's figures: "
+                "what is seen there may be "
                 + ("what the images show, not how they were made." if held == ["content"] else "a leak.")
             ]
         )
@@ -148,7 +166,11 @@ def _detects(reading: Reading) -> Answer | None:
     if whole is None:
         return None
     sentences: list[Sentence] = [
-        [f"Over all generated images the {naming.printable(whole.detector)} detector's AUC in the {view} view is ", cell(whole), "."]
+        [
+            f"Over all generated images the {naming.printable(whole.detector)} detector's AUC in the {view} view is ",
+            cell(whole),
+            ".",
+        ]
     ]
     for at in reading.rates("detection"):
         found = reading.one("detection", "detection_rate", perturbation=view, at=at)
@@ -162,8 +184,8 @@ def _detects(reading: Reading) -> Answer | None:
     if whole.low is None or whole.value is None:
         return Answer("Does the detector work at all?", "We cannot tell", "open", sentences)
     if whole.low > 0.5:
-        verdict, tone = "Better than chance", "warn" if whole.confounded else "clear"
-        return Answer("Does the detector work at all?", verdict, tone, sentences)  # type: ignore[arg-type]
+        tone: Tone = "warn" if whole.confounded else "clear"
+        return Answer("Does the detector work at all?", "Better than chance", tone, sentences)
     sentences.append(["An interval that reaches 0.5 is what guessing would give."])
     return Answer("Does the detector work at all?", "Not better than guessing", "open", sentences)
 
@@ -176,13 +198,18 @@ def _laundering(reading: Reading) -> Answer | None:
         return None
     before, after = scored[0], min(scored[1:], key=lambda row: row.value or 0.0)
     sentences: list[Sentence] = [
-        ["Before anything is done to the images the AUC is ", cell(before), "; it is lowest under "]
-        + [f"{naming.perturbation(after.perturbation)}: ", cell(after), "."]
+        [
+            "Before anything is done to the images the AUC is ",
+            cell(before),
+            f"; it is lowest under {naming.perturbation(after.perturbation)}: ",
+            cell(after),
+            ".",
+        ]
     ]
     if before.low is None or after.high is None or after.high >= before.low:
         sentences.append(["The two intervals overlap: no loss is shown on these images."])
         return Answer("Does detection survive the way to a viewer?", "No loss is shown", "open", sentences)
-    return Answer("Does detection survive the way to a viewer?", "Not everything", "clear", sentences)
+    return Answer("Does detection survive the way to a viewer?", "Not all of it", "clear", sentences)
 
 
 def _unsafe(reading: Reading) -> Answer | None:
@@ -208,36 +235,38 @@ def _sure(reading: Reading) -> Answer | None:
     groups = reading.run.get("groups") or {}
     by = naming.printable(groups.get("by") or next((r.cluster_by for r in rows if r.cluster_by), "image"))
     sentences: list[Sentence] = []
-    tone, verdict = "clear", "As sure as the intervals say"
+    tone: Tone = "clear"
+    verdict = "As sure as the intervals say"
     counts = [r.n_clusters for r in rows if r.n_clusters is not None]
     if counts and not groups.get("weak"):
         sentences.append(
             [
-                f"Images that share a {by} are kept together, in splits and in resampling: between {min(counts)} and "
-                f"{max(counts)} such groups stand behind each paradigm's figure."
+                f"Images that share a {by.replace(' and ', ' or ')} are kept together, in splits and in resampling: "
+                f"{_between(min(counts), max(counts))} such groups stand behind each paradigm's figure."
             ]
         )
     if groups.get("weak"):
         tone, verdict = "warn", "Less sure than the intervals say"
         sentences.append(
             [
-                "The images name too few sources and prompts to be kept apart by them: images of one source may stand on "
-                "both sides of a split, and every figure may be better than it would be on a new source."
+                "The images name too few sources and prompts to be kept apart by them: images of one source may stand "
+                "on both sides of a split, and every figure may be better than it would be on a new source."
             ]
         )
     few = [r for r in rows if (r.n_clusters or FEW_CLUSTERS) < FEW_CLUSTERS or r.n_images < FEW_IMAGES]
-    if few and rows:
+    if few:
         tone, verdict = "warn", "A first look, no more"
-        sentences.append(
-            [f"For {naming.listed([naming.images_of(r.paradigm) for r in few])} there are few images or groups: take it as a first look."]
-        )
+        who = naming.listed([naming.images_of(r.paradigm) for r in few])
+        sentences.append([f"Few images or groups stand behind the figures of {who}: take them as a first look."])
     lost = reading.run.get("counts") or {}
     if lost.get("failed"):
-        sentences.append([f"{naming.count(int(lost['failed']), 'sample')} ended without an image; section Left out says why."])
+        sentences.append(
+            [f"{naming.count(int(lost['failed']), 'sample')} ended without an image; section Left out says why."]
+        )
     if not sentences:
         return None
     sentences.append(["Every interval is a 95% bootstrap interval; Methods says of what."])
-    return Answer("How sure are we?", verdict, tone, sentences)  # type: ignore[arg-type]
+    return Answer("How sure are we?", verdict, tone, sentences)
 
 
 def _cell(row: Estimate | None) -> Cell | str:
