@@ -27,8 +27,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         rate: false-alarm rate of the compared detection rates.
     """
 
-    pairs: list[tuple[str, str]] = [("mllm", "diffusion"), ("mllm-conditioned", "diffusion")]
-    views: list[str] = list(VIEWS)
+    pairs: tuple[tuple[str, str], ...] = (("mllm", "diffusion"), ("mllm-conditioned", "diffusion"))
+    views: tuple[str, ...] = VIEWS
     repeats: int = 2
     folds: int = 5
     rate: float = 0.05
@@ -54,7 +54,7 @@ class Contrast:
         present = {s.paradigm for s in study.samples}
         rows: list[Estimate] = []
         for view in p.views:
-            asked = plan(view, DetectionParameters(repeats=p.repeats, folds=p.folds, rates=[p.rate]))
+            asked = plan(view, DetectionParameters(repeats=p.repeats, folds=p.folds, rates=(p.rate,)))
             scored = crossfit(study, FORENSIC, asked, [study.arm(view)])[view]
             for first, second in p.pairs:
                 if {first, second} <= present:

@@ -24,10 +24,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         min_images: generators with fewer images have no rows of their own.
     """
 
-    views: list[str] = list(VIEWS)
+    views: tuple[str, ...] = VIEWS
     repeats: int = 2
     folds: int = 5
-    rates: list[float] = [0.05, 0.01]
+    rates: tuple[float, ...] = (0.05, 0.01,)
     min_images: int = 5
 
 

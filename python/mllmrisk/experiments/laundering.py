@@ -31,7 +31,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         rate: false-alarm rate of the carried thresholds.
     """
 
-    perturbations: list[str]
+    perturbations: tuple[str, ...]
     repeats: int = 2
     folds: int = 5
     rate: float = 0.05
@@ -64,7 +64,7 @@ class Laundering:
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and carried detection rate, undisturbed and under each perturbation."""
         p = self.parameters
-        asked = plan("recompressed", DetectionParameters(repeats=p.repeats, folds=p.folds, rates=[p.rate]))
+        asked = plan("recompressed", DetectionParameters(repeats=p.repeats, folds=p.folds, rates=(p.rate,)))
         arms = [study.arm("recompressed"), *(laundered(chain) for chain in self.perturbations)]
         found: list[Estimate] = []
         for name, scored in crossfit(study, FORENSIC, asked, arms).items():

@@ -17,8 +17,8 @@ from mllmrisk.records import Estimate
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite may set; see :mod:`mllmrisk.experiments.detection`. Probes without input are left out."""
 
-    views: list[str] = list(VIEWS)
-    probes: list[str] = list(probes.PROBES)
+    views: tuple[str, ...] = VIEWS
+    probes: tuple[str, ...] = probes.PROBES
     repeats: int = 2
     folds: int = 5
 

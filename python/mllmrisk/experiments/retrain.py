@@ -32,7 +32,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 12
     repeats: int = 1
     folds: int = 5
-    rates: list[float] = [0.05]
+    rates: tuple[float, ...] = (0.05,)
 
 
 class Retrain:

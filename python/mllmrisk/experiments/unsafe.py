@@ -27,7 +27,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         min_images: generators with fewer images have no rows of their own.
     """
 
-    judges: list[str] = []
+    judges: tuple[str, ...] = ()
     min_images: int = 5
 
 
