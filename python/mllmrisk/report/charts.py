@@ -217,7 +217,7 @@ def laundering(reading: Reading) -> Chart | None:
     for i, (paradigm, found) in enumerate(rows.items()):
         _curve(drawing, y, families, positions, found, paradigm, (i - (len(rows) - 1) / 2) * 13)
         before = found.get(chains[0])
-        if before is not None and before.value is not None:
+        if chains[0] in naming.VIEWS and before is not None and before.value is not None:
             drawing.line(left, y(before.value), width - 10, y(before.value), f"before {group_class(paradigm)}")
     _legend(drawing, list(rows), left, bottom + 116, width)
     return Chart(drawing.name, drawing.render(), "Detection against laundering")

@@ -14,7 +14,9 @@ from mllmrisk.report.svg import Drawing
 
 #: Upper ends of the colour steps: one stands astride 0.5, where a detector guesses; the last holds all above.
 _STEPS = (0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
-_SIDE, _TALL, _GAP, _LEFT = 66.0, 46.0, 9.0, 206.0
+_SIDE, _TALL, _GAP, _LEFT = 61.0, 46.0, 9.0, 206.0
+#: Characters of a column's label, and how far right and up each of them reaches at its slope.
+_LABEL, _RUN, _RISE = 26, 4.9, 4.5
 _WORDS = ("below .35", ".35–.45", "guessing", ".55–.65", ".65–.75", ".75–.85", "above .85")
 
 
@@ -60,8 +62,10 @@ def retrain(reading: Reading) -> Chart | None:
     if not every or not rows:
         return None
     offsets = _offsets(every)
-    head = 30.0 + 5.2 * min(28, max(len(m.label) for m in every))
-    width = max(_LEFT + _across(every) + 110, 640.0)
+    lengths = [min(_LABEL, len(m.label)) for m in every]
+    head = 30.0 + _RISE * max(lengths)
+    ends = [_LEFT + _position(every, i, _SIDE) + _SIDE / 2 + _RUN * n for i, n in enumerate(lengths)]
+    width = max(_LEFT + _across(every), *ends, 640.0) + 8
     bottom = head + offsets[-1] + _TALL
     unscored = sorted({cell(r).reason for r in rows.values() if r.value is None})
     about = "; ".join(
@@ -79,7 +83,7 @@ def retrain(reading: Reading) -> Chart | None:
     drawing.text(_LEFT - 10, head - 12, "trained on ↓   tested on →", "muted small end")
     for i, member in enumerate(every):
         x = _LEFT + _position(every, i, _SIDE) + _SIDE / 2
-        drawing.text(x + 3, head - 8, member.label, "small bold" if member.whole else "small", most=28, turn=-42)
+        drawing.text(x + 3, head - 8, member.label, "small bold" if member.whole else "small", most=_LABEL, turn=-42)
         y = head + offsets[i] + _TALL / 2
         drawing.text(_LEFT - 10, y + 4, member.label, "small end bold" if member.whole else "small end", most=30)
     for i, trained in enumerate(every):

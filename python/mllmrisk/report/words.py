@@ -23,8 +23,8 @@ FEW_IMAGES = 30
 
 def answers(reading: Reading) -> list[Answer]:
     """The questions that a run can answer, most wanted first."""
-    found = [_harder(reading, row) for row in _contrasts(reading)]
-    makers = (_container, _detects, _laundering, _unsafe, _sure)
+    found = [_harder(reading, row, told=i > 0) for i, row in enumerate(_contrasts(reading))]
+    makers = (*([] if found else [_untested]), _container, _detects, _laundering, _unsafe, _sure)
     return found + [answer for make in makers if (answer := make(reading)) is not None]
 
 
@@ -47,11 +47,12 @@ def _contrasts(reading: Reading) -> list[Estimate]:
     return [row for row in rows if (row.contrast or "").startswith("auc: ")]
 
 
-def _harder(reading: Reading, row: Estimate) -> Answer:
+def _harder(reading: Reading, row: Estimate, *, told: bool) -> Answer:
+    """The answer of one contrast; `told` once the choice of the view has been explained."""
     first, second = sides(row)
     one, two = naming.images_of(first), naming.images_of(second)
     question = f"Are these {one} harder to detect than these {two}?"
-    why = _headline_why(reading)
+    why = f"Again in the {reading.headline} view." if told else _headline_why(reading)
     sentences: list[Sentence] = []
     pair = [
         reading.one("detection", "auc", perturbation=row.perturbation, paradigm=side, detector=row.detector)
@@ -92,6 +93,21 @@ def _harder(reading: Reading, row: Estimate) -> Answer:
         )
         return Answer(question, f"{verdict}, but confounded", "warn", sentences)
     return Answer(question, verdict, "clear", sentences)
+
+
+def _untested(reading: Reading) -> Answer | None:
+    """Both paradigms were measured, their difference was not: figures side by side decide nothing."""
+    view = reading.headline
+    pair = [reading.one("detection", "auc", perturbation=view, paradigm=side) for side in ("mllm", "diffusion")]
+    if not all(pair):
+        return None
+    sentences: list[Sentence] = [
+        [_headline_why(reading)],
+        ["The detector's AUC is ", _cell(pair[0]), " for MLLM images and ", _cell(pair[1]), " for diffusion images."],
+        ["Their difference was not tested in this run: two figures side by side decide nothing."],
+    ]
+    question = "Are these MLLM images harder to detect than these diffusion images?"
+    return Answer(question, "Not tested in this run", "open", sentences)
 
 
 def _headline_why(reading: Reading) -> str:
@@ -194,7 +210,7 @@ def _laundering(reading: Reading) -> Answer | None:
     chains = reading.views("laundering")
     whole = [row for chain in chains if (row := reading.one("laundering", "auc", perturbation=chain)) is not None]
     scored = [row for row in whole if row.value is not None]
-    if len(scored) < 2:
+    if len(scored) < 2 or scored[0].perturbation not in naming.VIEWS:
         return None
     before, after = scored[0], min(scored[1:], key=lambda row: row.value or 0.0)
     sentences: list[Sentence] = [
