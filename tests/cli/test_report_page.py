@@ -113,9 +113,10 @@ def test_reads_without_scripts(browser: Browser, page: Path) -> None:
 
 
 def test_prints(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    browser.open(page, width=720)  # A4 between its margins
     browser.call("Emulation.setEmulatedMedia", media="print")
     try:
+        assert browser.ask("document.documentElement.scrollWidth") == 720, "paper cannot scroll"
         assert browser.ask("getComputedStyle(document.querySelector('nav')).display") == "none"
         pdf = browser.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=True)["data"]
         assert len(pdf) > 10_000
