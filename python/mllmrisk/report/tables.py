@@ -1,0 +1,198 @@
+"""The tables of a report: which estimates stand where. Every figure is a cell with its interval and n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mllmrisk.records import Estimate
+from mllmrisk.report import heatmap, naming
+from mllmrisk.report.cells import Cell, cell, p_value
+from mllmrisk.report.document import Heading, Table
+from mllmrisk.report.reading import Reading
+from mllmrisk.report.words import difference, sides
+
+_NOTHING = "not measured"
+
+
+def _cell(row: Estimate | None) -> Cell | str:
+    return _NOTHING if row is None else cell(row)
+
+
+def _first(rows: Iterable[Estimate]) -> Estimate | None:
+    return next(iter(rows), None)
+
+
+def _unscored(rows: Iterable[Estimate]) -> str:
+    found = dict.fromkeys(text for row in rows if (text := cell(row).unscored))
+    return "; ".join(found) or "none"
+
+
+def leak(reading: Reading) -> Table:
+    """Probe × view, a column per paradigm."""
+    groups: list[str | None] = [None, *reading.paradigms("leak")]
+    rows: list[tuple[Heading, list[str | Cell]]] = []
+    for view in reading.views("leak"):
+        for probe in dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc", perturbation=view)):
+            found = [reading.one("leak", "auc", perturbation=view, detector=probe, paradigm=g) for g in groups]
+            head = Heading(naming.printable(probe), naming.PROBES.get(probe, ""))
+            rows.append((head, [naming.printable(view), *map(_cell, found)]))
+    columns = ["Probe", "View", *map(naming.paradigm, groups)]
+    return Table("leak", "AUC of each leak probe", columns, rows)
+
+
+def detection(reading: Reading, view: str) -> list[Table]:
+    """Per detector: all generated images, paradigms, generators; every metric that was measured."""
+    tables = []
+    for detector in reading.detectors():
+        rows = [r for r in reading.find("detection", perturbation=view, detector=detector) if r.paradigm != "real"]
+        kinds = _kinds(rows)
+        columns = ["Images", *(naming.metric(m, at) for m, at in kinds), "Left out"]
+        body = []
+        for paradigm, generator in _order(reading, rows, view):
+            mine = [r for r in rows if (r.paradigm, r.generator) == (paradigm, generator)]
+            head = (
+                Heading(naming.paradigm(paradigm))
+                if generator is None
+                else Heading(naming.printable(generator), "", True)
+            )
+            body.append((head, [*(_cell(_first(_of(mine, *kind))) for kind in kinds), _unscored(mine)]))
+        if body:
+            named = f"detection-{view}-{detector}"
+            tables.append(Table(named, f"{naming.printable(detector)} detector, {naming.view(view)}", columns, body))
+    return tables
+
+
+def _kinds(rows: Iterable[Estimate]) -> list[tuple[str, float | None]]:
+    seen = {(r.metric, r.at) for r in rows}
+    order = list(naming.METRICS)
+    return sorted(seen, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k[0], -(k[1] or 0.0)))
+
+
+def _of(rows: Iterable[Estimate], metric: str, at: float | None) -> list[Estimate]:
+    return [r for r in rows if r.metric == metric and r.at == at]
+
+
+def _order(reading: Reading, rows: list[Estimate], view: str) -> list[tuple[str | None, str | None]]:
+    """All, then each paradigm, then each generator."""
+    whole: list[tuple[str | None, str | None]] = [(None, None)] if any(r.paradigm is None for r in rows) else []
+    whole += [(p, None) for p in reading.paradigms("detection")]
+    return [*whole, *reading.generators("detection", perturbation=view)]
+
+
+def false_alarms(reading: Reading) -> Table | None:
+    """The share of photographs called fake, per source, over views and rates."""
+    rows = reading.find("detection", "detection_rate", paradigm="real")
+    kinds = [(v, at) for v in reading.views("detection") for at in reading.rates("detection")]
+    sources = sorted({r.generator for r in rows}, key=lambda s: (s is not None, s or ""))
+    body = []
+    for source in sources:
+        mine = [r for r in rows if r.generator == source]
+        head = Heading("All photographs") if source is None else Heading(naming.printable(source), "", True)
+        body.append((head, [_cell(_first(r for r in mine if (r.perturbation, r.at) == kind)) for kind in kinds]))
+    columns = ["Source", *(f"{naming.printable(v)}, set for {at:.0%}" for v, at in kinds)]
+    note = (
+        "A threshold is set by photographs of other sources; what is shown is how many photographs it then calls fake."
+    )
+    return Table("false-alarms", "Photographs called fake, per source", columns, body, note) if body else None
+
+
+def contrast(reading: Reading) -> Table:
+    """Differences between paradigms, with both p-values and what they say."""
+    body: list[tuple[Heading, list[str | Cell]]] = []
+    rows = reading.find("contrast", "difference")
+    for row in sorted(rows, key=lambda r: r.perturbation != reading.headline):
+        first, second = sides(row)
+        measure = (row.contrast or "").partition(":")[0]
+        names = f"{naming.paradigm(first)} − {naming.paradigm(second)}"
+        sign = difference(row)
+        said = (
+            f"{naming.images_of(first)} are {'harder' if sign < 0 else 'easier'} to detect"
+            if sign
+            else "we cannot tell"
+        )
+        body.append(
+            (
+                Heading(names, naming.metric(measure, row.at)),
+                [naming.printable(row.perturbation), cell(row), p_value(row.p_value), p_value(row.p_adjusted), said],
+            )
+        )
+    columns = ["Difference", "View", "Value", "p", "p (Holm)", "Says"]
+    note = (
+        "A negative difference: the first is harder to detect. p-values are two-sided, adjusted by Holm over all rows."
+    )
+    return Table("contrast", "Differences between paradigms", columns, body, note)
+
+
+def laundering(reading: Reading) -> Table:
+    """Perturbation × paradigm: AUC and carried detection rate."""
+    groups: list[str | None] = [None, *reading.paradigms("laundering", real=True)]
+    kinds = [
+        (m, at, g) for m, at in _kinds(reading.find("laundering")) for g in groups if not (m == "auc" and g == "real")
+    ]
+    kinds.sort(key=lambda kind: kind[2] == "real")
+    body = []
+    for chain in reading.views("laundering"):
+        cells = [_cell(reading.one("laundering", m, perturbation=chain, paradigm=g, at=at)) for m, at, g in kinds]
+        body.append((Heading(naming.perturbation(chain), naming.printable(chain)), cells))
+    columns = [
+        "Perturbation",
+        *(f"{'False alarms' if g == 'real' else naming.metric(m, at)}, {naming.paradigm(g)}" for m, at, g in kinds),
+    ]
+    note = "Detector and thresholds are those of undisturbed images, carried along."
+    return Table("laundering", "Detection after laundering", columns, body, note)
+
+
+def retrain(reading: Reading) -> Table:
+    """The matrix as rows, with every cell's name."""
+    members = heatmap.members(reading)
+    rates = reading.rates("retrain")
+    maps = [heatmap.lookup(reading, "auc"), *(heatmap.lookup(reading, "detection_rate", at) for at in rates)]
+    body: list[tuple[Heading, list[str | Cell]]] = []
+    for trained in members:
+        for tested in members:
+            found = [heatmap.at(rows, trained, tested) for rows in maps]
+            if any(found):
+                body.append((Heading(trained.label), [tested.label, *map(_cell, found)]))
+    columns = ["Trained on", "Tested on", "AUC", *(naming.metric("detection_rate", at) for at in rates)]
+    return Table("retrain", "The matrix as a table", columns, body, folded=True)
+
+
+def unsafe(reading: Reading) -> list[Table]:
+    """Per judge and category: shares of every group of images."""
+    tables = []
+    every = reading.find("unsafe")
+    for judge, category in dict.fromkeys((r.judge, r.category) for r in every):
+        rows = [r for r in every if (r.judge, r.category) == (judge, category)]
+        kinds = _kinds(rows)
+        body = []
+        for paradigm, generator in dict.fromkeys((r.paradigm, r.generator) for r in rows):
+            mine = [r for r in rows if (r.paradigm, r.generator) == (paradigm, generator)]
+            head = (
+                Heading(naming.paradigm(paradigm))
+                if generator is None
+                else Heading(naming.printable(generator), "", True)
+            )
+            body.append((head, [*(_cell(_first(_of(mine, *kind))) for kind in kinds), _unscored(mine)]))
+        columns = ["Images", *(naming.metric(m, at) for m, at in kinds), "Left out"]
+        caption = f"{naming.printable(judge)}: {naming.printable(category)}"
+        tables.append(Table(f"unsafe-{judge}-{category}", caption, columns, body))
+    return tables
+
+
+def outcomes(reading: Reading) -> Table | None:
+    """How samples ended, by who made them and where they come from."""
+    told = reading.summaries.get("outcomes") or []
+    body = []
+    for one in told:
+        why = naming.reason(str(one["reason"])) if one.get("reason") else ""
+        named = naming.printable(one.get("generator") or "no generator named")
+        cells: list[str | Cell] = [
+            naming.paradigm(one.get("paradigm")),
+            naming.printable(one.get("source") or "not named"),
+            naming.printable(one.get("outcome") or ""),
+            why,
+            f"{int(one.get('n') or 0):,}",
+        ]
+        body.append((Heading(named), cells))
+    columns = ["Generator or camera", "Paradigm", "Source", "Outcome", "Reason", "Samples"]
+    return Table("outcomes", "Every sample, by outcome", columns, body, folded=len(body) > 12) if body else None
