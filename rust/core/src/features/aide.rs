@@ -8,7 +8,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::elementary::ln;
 
 /// Grades of windows by their DCT, and the residual of the richest against the poorest.
-pub(super) struct Aide;
+pub(super) struct Family;
 
 /// Side of a window, in pixels, and the step between windows.
 const SIDE: usize = 32;
@@ -31,7 +31,7 @@ const COLUMNS: [&str; 10] = [
     "residual_kurtosis",
 ];
 
-impl Feature for Aide {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "aide",

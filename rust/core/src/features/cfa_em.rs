@@ -9,7 +9,7 @@ use crate::transform::elementary::exp;
 use crate::transform::plane_fft::{self, Spectrum};
 
 /// Expectation maximisation over the eight neighbours, and the peaks of its map of probabilities.
-pub(super) struct CfaEm;
+pub(super) struct Family;
 
 /// Largest side of the central region that is looked at, in pixels; even, so that it has the frequencies of a CFA.
 const REGION: usize = 256;
@@ -40,7 +40,7 @@ const NEIGHBOURS: [(isize, isize, &str); 8] = [
 const FIRST_WEIGHTS: [f64; 8] = [0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0];
 const COLUMNS: [&str; 6] = ["peak_diagonal", "peak_horizontal", "peak_vertical", "sigma", "mean", "deviation"];
 
-impl Feature for CfaEm {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "cfa_em",
@@ -117,9 +117,8 @@ impl<'a> Region<'a> {
 
     /// Fills `row` for row `y` of the region under `fit`.
     fn fill(&self, y: usize, fit: &Fit, row: &mut Row) {
-        let around: [&[u8]; 3] = [0, 1, 2].map(|down| {
-            &self.plane.row(self.top + y + down - 1)[self.left - 1..self.left + self.width + 1]
-        });
+        let around: [&[u8]; 3] =
+            [0, 1, 2].map(|down| &self.plane.row(self.top + y + down - 1)[self.left - 1..self.left + self.width + 1]);
         fill_row(&around, &fit.weights.map(|w| w as f32), fit.sigma as f32, row);
     }
 

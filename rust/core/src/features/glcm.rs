@@ -7,7 +7,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::filters::{Kernel, MARGIN, Taps, correlate_rows};
 
 /// Five scalars of each co-occurrence matrix.
-pub(super) struct Glcm;
+pub(super) struct Family;
 
 const SCALARS: [&str; 5] = ["contrast", "homogeneity", "energy", "correlation", "entropy"];
 
@@ -24,7 +24,7 @@ impl Kernel for Square3 {
     const TAPS: Taps = [[0; 5], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0; 5]];
 }
 
-impl Feature for Glcm {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "glcm",

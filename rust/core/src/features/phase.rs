@@ -9,7 +9,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::plane_fft::{self, Spectrum};
 
 /// Moments of the phase-only image and of a phase congruency.
-pub(super) struct Phase;
+pub(super) struct Family;
 
 /// Largest side, in pixels, of the central region that is whitened.
 const REGION: usize = 256;
@@ -41,7 +41,7 @@ const COLUMNS: [&str; 11] = [
     "anisotropy",
 ];
 
-impl Feature for Phase {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "phase",

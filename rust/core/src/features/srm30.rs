@@ -8,7 +8,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::filters::{Kernel, MARGIN, Taps, correlate_rows, turned};
 
 /// Moments and truncated co-occurrences of the residuals of the 30 SRM filters.
-pub(super) struct Srm30;
+pub(super) struct Family;
 
 /// Rows of residuals that are made at a time: residuals and their quantised copy stay in the first-level cache.
 const BAND: usize = 8;
@@ -83,12 +83,7 @@ const CLASSES: [Class; 10] = [
     class!("third_axial", 3, [BLANK, BLANK, [0, -1, 3, -3, 1], BLANK, BLANK], [0, 1]),
     class!("third_diagonal", 3, [[0, 0, 0, 0, 1], [0, 0, 0, -3, 0], [0, 0, 3, 0, 0], [0, -1, 0, 0, 0], BLANK], [0, 1]),
     class!("edge3", 4, [BLANK, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], BLANK, BLANK], [0, 1, 2, 3]),
-    class!(
-        "edge5",
-        12,
-        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], BLANK, BLANK],
-        [0, 1, 2, 3]
-    ),
+    class!("edge5", 12, [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], BLANK, BLANK], [0, 1, 2, 3]),
     class!("square3", 4, [BLANK, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], BLANK], [0]),
     class!(
         "square5",
@@ -101,7 +96,7 @@ const CLASSES: [Class; 10] = [
 const MOMENTS: [&str; 3] = ["mean_abs", "log_power", "kurtosis"];
 const PER_CLASS: usize = MOMENTS.len() + PAIRS.len();
 
-impl Feature for Srm30 {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "srm30",

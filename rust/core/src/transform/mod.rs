@@ -5,5 +5,9 @@
 
 pub mod colour;
 pub mod dct;
+pub mod elementary;
 pub mod fft;
+pub mod filters;
 pub mod median;
+pub mod plane_fft;
+pub mod quantisation;
