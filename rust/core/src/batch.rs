@@ -8,49 +8,83 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::codec::{self, Input, Limits};
 use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
+use crate::perturb::Chain;
 
 /// Where the pixels of one input come from.
 pub enum Source {
-    /// Pixels, with the name that errors give them.
-    Pixels(String, Image),
+    /// A file; its path names it.
+    Path(String),
+    /// The content of a file.
+    Bytes {
+        /// What errors call it.
+        name: String,
+        /// The content, wherever it is kept.
+        bytes: Box<dyn AsRef<[u8]> + Send>,
+    },
+    /// Pixels.
+    Pixels {
+        /// What errors call them.
+        name: String,
+        /// The pixels.
+        image: Image,
+    },
 }
 
 impl Source {
     fn name(&self) -> &str {
         match self {
-            Self::Pixels(name, _) => name,
+            Self::Path(name) | Self::Bytes { name, .. } | Self::Pixels { name, .. } => name,
         }
     }
 
-    fn image(self) -> Result<Image> {
+    fn image(self, limits: &Limits) -> Result<Image> {
         match self {
-            Self::Pixels(_, image) => Ok(image),
+            Self::Path(path) => {
+                let bytes = codec::read_file(&path, limits)?;
+                codec::decode(&Input { name: &path, bytes: &bytes }, limits, false)
+            }
+            Self::Bytes { name, bytes } => {
+                codec::decode(&Input { name: &name, bytes: bytes.as_ref().as_ref() }, limits, false)
+            }
+            Self::Pixels { image, .. } => Ok(image),
         }
     }
 }
 
-/// The values of `selection` on each source, in their order, one result each: a bad input, or even a panic, is the
+/// One input of [`extract_many`].
+pub struct Item<'a> {
+    /// Where its pixels come from.
+    pub source: Source,
+    /// What is done to them before the features are computed.
+    pub chain: Option<&'a Chain>,
+    /// Seed of the chain's random steps.
+    pub seed: u64,
+}
+
+/// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
 /// error of its own row.
 ///
 /// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
 /// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
 pub fn extract_many(
-    sources: Vec<Source>,
+    items: Vec<Item<'_>>,
     selection: &Selection,
     threads: usize,
+    limits: &Limits,
     mut go_on: impl FnMut() -> bool,
 ) -> Option<Vec<Result<Vec<f32>>>> {
-    let count = sources.len();
-    let queue = Mutex::new(sources.into_iter().enumerate());
+    let count = items.len();
+    let queue = Mutex::new(items.into_iter().enumerate());
     let stopped = AtomicBool::new(false);
     let done = Mutex::new(Vec::with_capacity(count));
     let work = |go_on: &mut dyn FnMut() -> bool| {
         while !stopped.load(Ordering::Relaxed) {
-            let Some((index, source)) = lock(&queue).next() else { break };
-            let result = guarded(source, selection);
+            let Some((index, item)) = lock(&queue).next() else { break };
+            let result = guarded(item, selection, limits);
             lock(&done).push((index, result));
             if !go_on() {
                 stopped.store(true, Ordering::Relaxed);
@@ -76,9 +110,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn guarded(source: Source, selection: &Selection) -> Result<Vec<f32>> {
-    let name = source.name().to_owned();
-    let work = || features::extract(&name, &source.image()?, selection);
+fn guarded(item: Item<'_>, selection: &Selection, limits: &Limits) -> Result<Vec<f32>> {
+    let name = item.source.name().to_owned();
+    let work = || {
+        let image = item.source.image(limits)?;
+        let image = match item.chain {
+            Some(chain) => chain.apply(image, item.seed)?,
+            None => image,
+        };
+        features::extract(&name, &image, selection)
+    };
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(Error::Internal { input: name.as_str().into(), message: told(panic.as_ref()) }))
 }

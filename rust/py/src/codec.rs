@@ -1,12 +1,14 @@
 //! Reading, probing and writing image files.
 
-use mllmrisk_core::Result;
 use mllmrisk_core::codec::{self, Input, Limits, Probe};
 use mllmrisk_core::image::Image;
-use numpy::{PyArray1, PyArray3, PyArrayMethods};
+use mllmrisk_core::perturb::{self, Chain};
+use mllmrisk_core::transform::resize::{self, Kernel};
+use mllmrisk_core::{Error, Result};
+use numpy::{PyArray1, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::convert::detached;
 
@@ -14,6 +16,12 @@ use crate::convert::detached;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(probe, module)?)?;
+    module.add_function(wrap_pyfunction!(encode, module)?)?;
+    module.add_function(wrap_pyfunction!(perturb_array, module)?)?;
+    module.add_function(wrap_pyfunction!(reencode, module)?)?;
+    module.add_function(wrap_pyfunction!(resize_array, module)?)?;
+    module.add_function(wrap_pyfunction!(perturbations, module)?)?;
+    module.add_function(wrap_pyfunction!(canonical_chain, module)?)?;
     module.add_function(wrap_pyfunction!(build_info, module)?)
 }
 
@@ -36,6 +44,27 @@ impl Source {
 
 fn limits_or_default(limits: Option<(u64, u64, u64)>) -> Limits {
     limits.map_or_else(Limits::default, |(bytes, pixels, memory)| Limits { bytes, pixels, memory })
+}
+
+/// A file, or decoded pixels.
+#[derive(FromPyObject)]
+enum Picture<'py> {
+    File(Source),
+    Array(PyReadonlyArray3<'py, u8>),
+}
+
+/// A `(height, width, 3)` array as an image: copied, since Python may write to it while the core works.
+fn image_from_array(array: &PyReadonlyArray3<'_, u8>) -> Result<Image> {
+    let &[height, width, channels] = array.shape() else { return Err(wrong_shape(array.shape())) };
+    let (Ok(w), Ok(h), 3) = (u32::try_from(width), u32::try_from(height), channels) else {
+        return Err(wrong_shape(array.shape()));
+    };
+    let data = array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[u8]>::to_vec);
+    Image::from_rgb(w, h, data)
+}
+
+fn wrong_shape(shape: &[usize]) -> Error {
+    Error::argument("array", format!("its shape is {shape:?}, not (height, width, 3)"))
 }
 
 /// The image's buffer as a `(height, width, 3)` array, moved.
@@ -106,6 +135,81 @@ fn dict_from_probe(py: Python<'_>, probe: Probe) -> PyResult<Bound<'_, PyDict>> 
     }
     dict.set_item("texts", texts)?;
     Ok(dict)
+}
+
+#[pyfunction]
+fn encode<'py>(py: Python<'py>, array: PyReadonlyArray3<'py, u8>, spec: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let image = image_from_array(&array);
+    let bytes = detached(py, || codec::encode(&image?, &perturb::encoding_from_text(spec)?))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
+#[pyfunction]
+#[pyo3(signature = (array, chain, seed = 0), name = "perturb")]
+fn perturb_array<'py>(
+    py: Python<'py>,
+    array: PyReadonlyArray3<'py, u8>,
+    chain: &str,
+    seed: u64,
+) -> PyResult<Bound<'py, PyArray3<u8>>> {
+    let image = image_from_array(&array);
+    let image = detached(py, || Chain::parse(chain)?.apply(image?, seed))?;
+    array_from_image(py, image)
+}
+
+#[pyfunction]
+#[pyo3(signature = (source, chain, seed = 0, limits = None))]
+fn reencode<'py>(
+    py: Python<'py>,
+    source: Picture<'py>,
+    chain: &str,
+    seed: u64,
+    limits: Option<(u64, u64, u64)>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let limits = limits_or_default(limits);
+    let bytes = match source {
+        Picture::File(file) => detached(py, || {
+            let chain = Chain::parse(chain)?;
+            chain.encode(file.with(&limits, |input| codec::decode(input, &limits, false))?, seed)
+        })?,
+        Picture::Array(array) => {
+            let image = image_from_array(&array);
+            detached(py, || Chain::parse(chain)?.encode(image?, seed))?
+        }
+    };
+    Ok(PyBytes::new(py, &bytes))
+}
+
+#[pyfunction]
+#[pyo3(signature = (array, width, height, kernel = "bicubic"), name = "resize")]
+fn resize_array<'py>(
+    py: Python<'py>,
+    array: PyReadonlyArray3<'py, u8>,
+    width: u32,
+    height: u32,
+    kernel: &str,
+) -> PyResult<Bound<'py, PyArray3<u8>>> {
+    let image = image_from_array(&array);
+    let image = detached(py, || resize::resize(&image?, width, height, Kernel::parse(kernel)?))?;
+    array_from_image(py, image)
+}
+
+#[pyfunction]
+fn perturbations(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    let dict = |about: &perturb::About| {
+        let dict = PyDict::new(py);
+        dict.set_item("name", about.name)?;
+        dict.set_item("grammar", about.grammar)?;
+        dict.set_item("what", about.what)?;
+        dict.set_item("chain", about.chain)?;
+        Ok(dict)
+    };
+    perturb::ALL.iter().chain(perturb::NAMED).map(dict).collect()
+}
+
+#[pyfunction]
+fn canonical_chain(py: Python<'_>, text: &str) -> PyResult<String> {
+    detached(py, || Chain::parse(text).map(|chain| chain.to_string()))
 }
 
 #[pyfunction]

@@ -1,11 +1,17 @@
 //! Forensic features: names, descriptions and values.
 
-use mllmrisk_core::batch::{self, Source};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use mllmrisk_core::batch::{self, Item, Source};
+use mllmrisk_core::codec::Limits;
 use mllmrisk_core::features::{self, ALL};
 use mllmrisk_core::image::Image;
+use mllmrisk_core::perturb::Chain;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList};
 
 /// Adds this part's functions to the module.
@@ -43,7 +49,10 @@ fn feature_names(features: Vec<String>) -> PyResult<Vec<String>> {
 }
 
 /// Values (n, d) float32 and errors (index, code, message); the row of an input in error is NaN.
+///
+/// `chains` holds one perturbation chain, or None, per source; the i-th source's random steps draw from `seed + i`.
 #[pyfunction]
+#[pyo3(signature = (sources, features, threads, chains = None, seed = 0))]
 #[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
 #[allow(clippy::type_complexity)] // the tuple is the contract of the stub
 fn extract<'py>(
@@ -51,11 +60,18 @@ fn extract<'py>(
     sources: Vec<Bound<'py, PyAny>>,
     features: Vec<String>,
     threads: usize,
+    chains: Option<Vec<Option<String>>>,
+    seed: u64,
 ) -> PyResult<(Bound<'py, PyArray2<f32>>, Vec<(usize, &'static str, String)>)> {
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
-    let sources: Vec<Source> =
-        sources.iter().enumerate().map(|(index, source)| to_source(index, source)).collect::<PyResult<_>>()?;
-    let (rows, width) = (sources.len(), selection.dimension());
+    let chains = chains.map(|texts| parse_chains(&texts, sources.len())).transpose()?;
+    let mut items = Vec::with_capacity(sources.len());
+    for (index, source) in sources.iter().enumerate() {
+        let chain = chains.as_ref().and_then(|chains| chains[index].as_deref());
+        items.push(Item { source: to_source(index, source)?, chain, seed: seed.wrapping_add(index as u64) });
+    }
+    let limits = Limits::default();
+    let (rows, width) = (items.len(), selection.dimension());
     let mut interruption = None;
     let go_on = || match Python::attach(|py| py.check_signals()) {
         Ok(()) => true,
@@ -64,7 +80,7 @@ fn extract<'py>(
             false
         }
     };
-    let results = crate::convert::detached(py, || Ok(batch::extract_many(sources, &selection, threads, go_on)))?;
+    let results = crate::convert::detached(py, || Ok(batch::extract_many(items, &selection, threads, &limits, go_on)))?;
     if let Some(error) = interruption {
         return Err(error);
     }
@@ -82,8 +98,34 @@ fn extract<'py>(
     Ok((values.into_pyarray(py).reshape([rows, width])?, errors))
 }
 
+/// One chain per source; texts that repeat are parsed once.
+fn parse_chains(texts: &[Option<String>], sources: usize) -> PyResult<Vec<Option<Rc<Chain>>>> {
+    if texts.len() != sources {
+        return Err(PyValueError::new_err(format!("{} chains for {sources} images", texts.len())));
+    }
+    let mut known: HashMap<&str, Rc<Chain>> = HashMap::new();
+    let mut chains = Vec::with_capacity(sources);
+    for text in texts {
+        let Some(text) = text else {
+            chains.push(None);
+            continue;
+        };
+        if !known.contains_key(text.as_str()) {
+            let chain = Chain::parse(text).map_err(|error| crate::error::to_python(&error))?;
+            known.insert(text, Rc::new(chain));
+        }
+        chains.push(known.get(text.as_str()).cloned());
+    }
+    Ok(chains)
+}
+
 fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
-    let name = format!("array {index}");
+    if let Ok(path) = source.extract::<String>() {
+        return Ok(Source::Path(path));
+    }
+    if let Ok(bytes) = source.extract::<PyBackedBytes>() {
+        return Ok(Source::Bytes { name: format!("bytes {index}"), bytes: Box::new(bytes) });
+    }
     let Ok(array) = source.extract::<PyReadonlyArray3<'_, u8>>() else {
         let kind = source.get_type();
         return Err(PyTypeError::new_err(format!("images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array")));
@@ -97,5 +139,5 @@ fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
     // Copied: another thread may write to the array while this one works without the interpreter.
     let data = array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[u8]>::to_vec);
     let image = Image::from_rgb(width as u32, height as u32, data).map_err(|error| crate::error::to_python(&error))?;
-    Ok(Source::Pixels(name, image))
+    Ok(Source::Pixels { name: format!("array {index}"), image })
 }

@@ -46,9 +46,9 @@ impl Feature for Family {
             .filter(|lag| *lag != (0, 0))
             .map(|lag| at(&lag).abs())
             .collect();
-        // R is even, so values come in equal pairs and the lower of the two middle ones is the median.
-        let middle = (ground.len() - 1) / 2;
-        let median = *ground.select_nth_unstable_by(middle, f64::total_cmp).1;
+        ground.sort_unstable_by(f64::total_cmp);
+        let middle = ground.len() / 2;
+        let median = f64::midpoint(ground[middle - 1], ground[middle]);
         let values = LAGS.iter().map(at);
         let peaks = LAGS.iter().filter(|lag| far(lag)).map(|lag| at(lag).abs() / (median + RATIO_FLOOR));
         for (out, value) in out.iter_mut().zip(values.chain(peaks)) {

@@ -179,7 +179,7 @@ impl Feature for Family {
         let sums = planes.block_dct();
         let n = sums.blocks;
         for k in 1..64 {
-            let square = sums.square[k] / n + super::moments::POWER_FLOOR;
+            let square = sums.square[k] / n + super::sums::POWER_FLOOR;
             out[k - 1] = (sums.absolute[k] / n + 0.01).ln() as f32;
             out[63 + k - 1] = (sums.logarithm[k] / n) as f32;
             out[126 + k - 1] = (sums.fourth[k] / n / (square * square)) as f32;

@@ -1,6 +1,6 @@
 //! Traces of a colour filter array: every second pixel is interpolated, so its prediction error is smaller.
 
-use super::moments::dot;
+use super::sums::dot;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 

@@ -124,17 +124,20 @@ impl<'a> Region<'a> {
 
     fn refit(&self, fit: &Fit) -> Fit {
         let mut row = Row { differences: [[0.0; REGION]; 8], probability: [0.0; REGION] };
-        let mut sums = Products { pairs: [[[0.0; LANES]; 8]; 8], probability: [0.0; LANES] };
-        for y in (0..self.height).filter(|y| y % 4 < 2) {
-            self.fill(y, fit, &mut row);
-            add_products(&row, &mut sums);
-        }
-        let probability = total(&sums.probability);
         let mut products = [[0.0; 8]; 8];
-        for i in 0..8 {
-            for j in i..8 {
-                products[i][j] = total(&sums.pairs[i][j]);
-                products[j][i] = products[i][j];
+        let mut probability = 0.0;
+        let rows: Vec<usize> = (0..self.height).filter(|y| y % 4 < 2).collect();
+        for rows in rows.chunks(FLUSH) {
+            let mut sums = Products { pairs: [[[0.0; LANES]; 8]; 8], probability: [0.0; LANES] };
+            for &y in rows {
+                self.fill(y, fit, &mut row);
+                add_products(&row, &mut sums);
+            }
+            probability += total(&sums.probability);
+            for i in 0..8 {
+                for j in 0..8 {
+                    products[i][j] += total(&sums.pairs[i.min(j)][i.max(j)]);
+                }
             }
         }
         let mut normal = products;
@@ -193,6 +196,9 @@ struct Products {
 }
 
 const LANES: usize = 16;
+
+/// Rows that are summed in single precision before they join the double-precision sums.
+const FLUSH: usize = 8;
 
 #[multiversion(targets = "simd")]
 fn add_products(row: &Row, sums: &mut Products) {

@@ -1,6 +1,6 @@
 //! Error level analysis: how much each block would lose in one more compression, and how unevenly.
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::Planes;
 use crate::transform::quantisation::{block_errors, ijg_luma_table};

@@ -1,6 +1,6 @@
 //! JPEG ghosts: at which quality a second compression would cost least, which tells of a first one.
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::Planes;
 use crate::transform::quantisation::{block_errors, ijg_luma_table};

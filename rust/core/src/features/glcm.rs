@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::filters::{Kernel, MARGIN, Taps, correlate_rows};
+use crate::transform::filters::{Bank, MARGIN, Taps, correlate_rows, widened};
 
 /// Five scalars of each co-occurrence matrix.
 pub(super) struct Family;
@@ -20,8 +20,8 @@ const ROW_STEP: usize = 2;
 /// SRM's square 3×3.
 struct Square3;
 
-impl Kernel for Square3 {
-    const TAPS: Taps = [[0; 5], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0; 5]];
+impl Bank<1> for Square3 {
+    const KERNELS: [Taps; 1] = [[[0; 5], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0; 5]]];
 }
 
 impl Feature for Family {
@@ -56,15 +56,14 @@ impl Feature for Family {
 
 /// The residual of `luma` at 16 levels.
 fn residual_levels(luma: &Plane<u8>) -> Plane<u8> {
-    let wide = Plane {
-        width: luma.width,
-        height: luma.height,
-        data: luma.data.iter().map(|&v| i16::from(v)).collect::<Vec<i16>>(),
-    };
+    let wide = widened(luma);
     let (width, height) = (luma.width - 2 * MARGIN, luma.height - 2 * MARGIN);
-    let mut residual = vec![0_i16; width * height];
-    correlate_rows::<Square3>(&wide, 0, &mut residual);
-    Plane { width, height, data: residual.iter().map(|&r| (((r + 2) >> 2).clamp(-8, 7) + 8) as u8).collect() }
+    let stride = wide.width - 2 * MARGIN;
+    let mut residuals = [vec![0; stride * height]];
+    correlate_rows::<1, Square3>(&wide, 0, height, &mut residuals);
+    let level = |&r: &i16| (((r + 2) >> 2).clamp(-8, 7) + 8) as u8;
+    let data = residuals[0].chunks_exact(stride).flat_map(|row| row[..width].iter().map(level)).collect();
+    Plane { width, height, data }
 }
 
 fn fill(plane: &Plane<u8>, levels: usize, out: &mut [f32]) {

@@ -20,13 +20,14 @@ mod ela;
 mod ghost;
 mod glcm;
 mod grid;
-mod moments;
+mod lbp;
 mod npr;
 mod phase;
 mod selection;
 mod spectrum;
 mod srm3;
 mod srm30;
+mod sums;
 mod synthbuster;
 mod texture;
 
@@ -104,6 +105,7 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
+    &lbp::Family,
     // costly
     &srm30::Family,
     &ghost::Family,

@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::moments::{MOMENTS, Moments};
+use super::sums::{MOMENTS, Moments};
 use super::{About, Feature, Set};
 use crate::image::Planes;
 

@@ -18,6 +18,9 @@ const WEAKEST: f32 = 1e-5;
 /// Side of the blocks whose energies are compared.
 const BLOCK: usize = 16;
 
+/// Keeps correlations defined where |s| is constant; |s| of white Gaussian noise has variance 0.36.
+const VARIANCE_FLOOR: f64 = 0.01;
+
 /// Side of the central square that phase congruency is measured on; every image has one of the smaller size.
 const SQUARES: [usize; 2] = [128, 64];
 /// Wavelengths of the log-Gabor filters, in pixels: each 2.1 times the one before it.
@@ -49,8 +52,8 @@ impl Feature for Family {
             unit: "1; ln ratio (block_deviation)",
             formula: "s = sqrt(n) Re F^-1(exp(i arg F)) of luma minus its mean on the central region of at most \
                       256x256, frequencies with |F| <= 1e-5 max|F| left out; E|s|, E s³ / (E s²)^1.5, E s⁴ / (E s²)², \
-                      deviation of ln(E s² + 0.01) over 16x16 blocks, correlation of |s| with its right and lower \
-                      neighbour; on the central 128x128 (64x64 where a side is under 128), log-Gabor filters at 3, \
+                      deviation of ln(E s² + 0.01) over 16x16 blocks, (E|s s'| - (E|s|)²) / (Var|s| + 0.01), s' \
+                      the right and the lower neighbour; on the central 128x128 (64x64 where a side is under 128), log-Gabor filters at 3, \
                       6.3, 13.23 px, sigma/f 0.55, and their Riesz transforms give (e, h1, h2) per scale: congruency \
                       = |sum (e, h1, h2)| / (sum |(e, h1, h2)| + 0.5), its mean and deviation, the ratio of the sums \
                       over pixels (+ 0.5 per pixel), symmetry = sum |sum e| over the sum of |sum (e, h1, h2)| (+ 0.5), \
@@ -129,7 +132,7 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
             product += f64::from(a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f32>());
         }
         let pairs = ((width - right) * (height - down)) as f64;
-        (product / pairs - mean * mean) / variance
+        (product / pairs - mean * mean) / (variance + VARIANCE_FLOOR)
     };
     [
         mean as f32,

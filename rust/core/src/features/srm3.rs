@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::moments::{MOMENTS, Moments, POWER_FLOOR, dot};
+use super::sums::{MOMENTS, Moments, POWER_FLOOR, dot};
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 

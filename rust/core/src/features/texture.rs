@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 

@@ -1,0 +1,224 @@
+//! Ternary local binary patterns of luma and chroma at half and quarter resolution.
+//!
+//! Photographs have speckle in chroma, generated images clean arcs and edges, and both survive a crop and a JPEG.
+
+use multiversion::multiversion;
+
+use super::{About, Feature, Set};
+use crate::image::{Plane, Planes};
+
+/// The family `lbp`.
+pub(super) struct Family;
+
+const PLANES: [&str; 3] = ["y", "cb", "cr"];
+const LEVELS: [&str; 2] = ["half", "quarter"];
+/// Classes of the 256 patterns under rotation and reflection.
+const CLASSES: usize = 30;
+/// Steps of the integer planes to a grey level.
+const UNIT: i32 = 64;
+
+impl Feature for Family {
+    fn about(&self) -> About {
+        About {
+            name: "lbp",
+            set: Set::Default,
+            unit: "square root of a share",
+            formula: "Y, Cb, Cr of the 2x2 sums R, G, B, to 1/64 grey level: floor((77 R + 150 G + 29 B + 8) / 16), floor((-43 R - \
+                      85 G + 128 B + 8) / 16), floor((128 R - 107 G - 21 B + 8) / 16) (half), and floor((2x2 sum + 2) / 4) of \
+                      these (quarter), odd rows and columns at the end dropped; t = (mean |dx| + mean |dy|) / 4 + 0.1 grey \
+                      level; per pixel with 8 neighbours n_k, clockwise from top-left, bit k of the upper pattern: n_k - c \
+                      >= t, of the lower: c - n_k >= t; both counted by class under rotation and reflection (30 classes, in \
+                      order of their smallest pattern); columns: square roots of the shares",
+            source: "Ojala et al. 2002 (rotation-invariant LBP); Tan and Triggs 2010 (ternary patterns)",
+        }
+    }
+
+    fn columns(&self) -> Vec<String> {
+        let smallest = classes().smallest;
+        let mut columns = Vec::new();
+        for level in LEVELS {
+            for plane in PLANES {
+                columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
+            }
+        }
+        columns
+    }
+
+    fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
+        let half = halved(planes);
+        let quarter = half.each_ref().map(reduce);
+        for (plane, out) in half.iter().chain(&quarter).zip(out.chunks_exact_mut(CLASSES)) {
+            shares(plane, out);
+        }
+    }
+}
+
+struct Classes {
+    of: [u8; 256],
+    smallest: [u8; CLASSES],
+}
+
+fn classes() -> &'static Classes {
+    static TABLE: std::sync::LazyLock<Classes> = std::sync::LazyLock::new(|| {
+        let mut classes = Classes { of: [0; 256], smallest: [0; CLASSES] };
+        let mut count = 0;
+        for pattern in 0..=255_u8 {
+            let turns = |p: u8| (0..8).map(move |k| p.rotate_right(k)).fold(p, u8::min);
+            let first = turns(pattern).min(turns(pattern.reverse_bits()));
+            if first == pattern {
+                classes.smallest[count] = pattern;
+                count += 1;
+            }
+            classes.of[usize::from(pattern)] = if first == pattern {
+                (count - 1) as u8
+            } else {
+                classes.of[usize::from(first)]
+            };
+        }
+        classes
+    });
+    &TABLE
+}
+
+/// Y, Cb, Cr at half resolution.
+fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
+    let channels = planes.bytes();
+    let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
+    let mut made = [0; 3].map(|_: i32| Plane { width, height, data: vec![0; width * height] });
+    let mut sums = [0; 3].map(|_: i32| vec![0_i16; width]);
+    for y in 0..height {
+        for (sums, channel) in sums.iter_mut().zip(channels) {
+            let rows = &channel.data[2 * y * full_width..][..2 * full_width];
+            add_pairs(&rows[..full_width], &rows[full_width..], sums);
+        }
+        let row = y * width..(y + 1) * width;
+        let [luma, cb, cr] = &mut made;
+        let out = [&mut luma.data[row.clone()], &mut cb.data[row.clone()], &mut cr.data[row]];
+        convert(&sums[0], &sums[1], &sums[2], out);
+    }
+    made
+}
+
+#[multiversion(targets = "simd")]
+fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
+    for ((sum, t), b) in sums.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
+        *sum = i16::from(t[0]) + i16::from(t[1]) + i16::from(b[0]) + i16::from(b[1]);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn convert(red: &[i16], green: &[i16], blue: &[i16], out: [&mut [i16]; 3]) {
+    let n = red.len();
+    let [luma, cb, cr] = out;
+    let (green, blue, luma, cb, cr) = (&green[..n], &blue[..n], &mut luma[..n], &mut cb[..n], &mut cr[..n]);
+    for x in 0..n {
+        let (r, g, b) = (i32::from(red[x]), i32::from(green[x]), i32::from(blue[x]));
+        luma[x] = ((77 * r + 150 * g + 29 * b + 8) >> 4) as i16;
+        cb[x] = ((-43 * r - 85 * g + 128 * b + 8) >> 4) as i16;
+        cr[x] = ((128 * r - 107 * g - 21 * b + 8) >> 4) as i16;
+    }
+}
+
+fn reduce(plane: &Plane<i16>) -> Plane<i16> {
+    let (width, height) = (plane.width / 2, plane.height / 2);
+    let mut data = vec![0; width * height];
+    for (y, row) in data.chunks_exact_mut(width).enumerate() {
+        average_pairs(plane.row(2 * y), plane.row(2 * y + 1), row);
+    }
+    Plane { width, height, data }
+}
+
+#[multiversion(targets = "simd")]
+fn average_pairs(top: &[i16], bottom: &[i16], out: &mut [i16]) {
+    for ((out, t), b) in out.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
+        let sum = i32::from(t[0]) + i32::from(t[1]) + i32::from(b[0]) + i32::from(b[1]);
+        *out = ((sum + 2) >> 2) as i16;
+    }
+}
+
+fn shares(plane: &Plane<i16>, out: &mut [f32]) {
+    let (width, height) = (plane.width, plane.height);
+    let threshold = threshold(plane);
+    // Two tables for each kind: equal patterns in a row would wait for each other's increment in one.
+    let mut tables = [[0_u32; 256]; 4];
+    let (mut upper, mut lower) = (vec![0_u8; width - 2], vec![0_u8; width - 2]);
+    for y in 1..height - 1 {
+        patterns(plane.row(y - 1), plane.row(y), plane.row(y + 1), threshold, &mut upper, &mut lower);
+        let [t0, t1, t2, t3] = &mut tables;
+        increment(&upper, t0, t1);
+        increment(&lower, t2, t3);
+    }
+    let mut counts = [0.0; CLASSES];
+    for pattern in 0..256 {
+        let count: u32 = tables.iter().map(|table| table[pattern]).sum();
+        counts[usize::from(classes().of[pattern])] += f64::from(count);
+    }
+    let total = 2.0 * ((width - 2) * (height - 2)) as f64;
+    for (out, count) in out.iter_mut().zip(counts) {
+        *out = (count / total).sqrt() as f32;
+    }
+}
+
+/// The smallest integer difference that reaches t.
+fn threshold(plane: &Plane<i16>) -> i16 {
+    let (width, height) = (plane.width, plane.height);
+    let (mut across, mut down) = (0, 0);
+    for y in 0..height {
+        let row = plane.row(y);
+        across += distance(row, &row[1..]);
+        if y + 1 < height {
+            down += distance(row, plane.row(y + 1));
+        }
+    }
+    let mean_across = across as f64 / ((width - 1) * height) as f64;
+    let mean_down = down as f64 / (width * (height - 1)) as f64;
+    (0.25 * (mean_across + mean_down) + 0.1 * f64::from(UNIT)).ceil() as i16
+}
+
+#[multiversion(targets = "simd")]
+fn distance(a: &[i16], b: &[i16]) -> u64 {
+    // 2^16 differences below 2^15 stay inside 32 bits.
+    a.chunks(1 << 16)
+        .zip(b.chunks(1 << 16))
+        .map(|(a, b)| u64::from(a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>()))
+        .sum()
+}
+
+#[multiversion(targets = "simd")]
+fn patterns(above: &[i16], here: &[i16], below: &[i16], threshold: i16, upper: &mut [u8], lower: &mut [u8]) {
+    let n = upper.len();
+    let lower = &mut lower[..n];
+    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
+    for x in 0..n {
+        let centre = here[x + 1];
+        let (high, low) = (centre + threshold, centre - threshold);
+        let neighbours = [
+            above[x],
+            above[x + 1],
+            above[x + 2],
+            here[x + 2],
+            below[x + 2],
+            below[x + 1],
+            below[x],
+            here[x],
+        ];
+        let (mut up, mut down) = (0_u16, 0_u16);
+        for (k, &neighbour) in neighbours.iter().enumerate() {
+            up |= u16::from(neighbour >= high) << k;
+            down |= u16::from(neighbour <= low) << k;
+        }
+        upper[x] = up as u8;
+        lower[x] = down as u8;
+    }
+}
+
+fn increment(patterns: &[u8], even: &mut [u32; 256], odd: &mut [u32; 256]) {
+    let (pairs, rest) = patterns.as_chunks::<2>();
+    for &[a, b] in pairs {
+        even[usize::from(a)] += 1;
+        odd[usize::from(b)] += 1;
+    }
+    for &pattern in rest {
+        even[usize::from(pattern)] += 1;
+    }
+}

@@ -1,1 +1,0 @@
-//! What happens to an image on its way to a viewer.

@@ -1,0 +1,90 @@
+"""Each family of the `default` set against its NumPy/SciPy twin."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from twins import TWINS, default_vector
+
+from mllmrisk import features
+
+RTOL, ATOL = 1e-4, 2e-5
+CORPUS = Path(__file__).resolve().parents[4] / "shared" / "corpus"
+
+
+def photograph(height: int, width: int, seed: int) -> np.ndarray:
+    """Shading, edges, texture in places, coloured noise: what a photograph has, from a seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(float)
+    shade = 110 + 60 * np.sin(x / 37 + np.arange(3)[:, None, None]) * np.cos(y / 53)
+    edges = 25 * (((x // 40) + (y // 27)) % 2 * 2 - 1)
+    texture = 12 * np.sin(x * 1.7) * np.sin(y * 1.3) * (x > width / 2)
+    noise = rng.normal(0, 4, (height, width)) + rng.normal(0, 2, (3, height, width))
+    return np.clip(shade + edges + texture + noise, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=75)
+    return np.asarray(Image.open(file))
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def doubled() -> np.ndarray:
+    return photograph(64, 80, 4).repeat(2, 0).repeat(2, 1)
+
+
+MADE: dict[str, Callable[[], np.ndarray]] = {
+    "photograph": lambda: photograph(256, 320, 1),
+    "grey": lambda: np.repeat(photograph(160, 128, 2)[..., :1], 3, axis=2),
+    "jpeg": lambda: jpeg(photograph(240, 200, 3)),
+    "doubled": doubled,
+    "noise": lambda: noise(130, 170),
+    "constant": lambda: np.full((96, 72, 3), 137, np.uint8),
+    "black": lambda: np.zeros((64, 64, 3), np.uint8),
+    "white": lambda: np.full((70, 64, 3), 255, np.uint8),
+    "saturated": lambda: np.where(noise(100, 100) > 127, 255, 0).astype(np.uint8),
+    "ramp": lambda: np.repeat(np.tile(np.arange(128, dtype=np.uint8), (90, 1))[..., None], 3, axis=2),
+    "smallest": lambda: photograph(64, 64, 6),
+    "odd": lambda: photograph(67, 101, 7),
+    "wide": lambda: photograph(65, 1500, 8),
+    "tall": lambda: photograph(1031, 71, 9),
+}
+
+
+def corpus_files() -> list[object]:
+    if not CORPUS.is_dir():
+        reason = "the corpus of real images is not beside this checkout (../shared/corpus)"
+        return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
+    kinds = ("real", "diffusion", "mllm")
+    return [p for kind in kinds for p in sorted((CORPUS / kind).iterdir())[::37] if p.stat().st_size < 600_000]
+
+
+def check(image: np.ndarray, family: str) -> None:
+    found = features.extract([image], family, threads=1)
+    assert not found.errors
+    np.testing.assert_allclose(found.values[0], TWINS[family](image), rtol=RTOL, atol=ATOL)
+
+
+@pytest.mark.parametrize("family", TWINS)
+@pytest.mark.parametrize("kind", MADE)
+def test_family_equals_its_twin(kind: str, family: str) -> None:
+    check(MADE[kind](), family)
+
+
+@pytest.mark.parametrize("path", corpus_files(), ids=lambda path: getattr(path, "name", None))
+def test_default_set_equals_its_twins_on_real_files(path: Path) -> None:
+    found = features.extract([path], threads=1)
+    assert not found.errors
+    image = np.asarray(Image.open(path).convert("RGB"))
+    np.testing.assert_allclose(found.values[0], default_vector(image), rtol=RTOL, atol=ATOL)
+
+
+def test_every_default_family_has_a_twin() -> None:
+    assert [family.name for family in features.describe() if family.set == "default"] == list(TWINS)

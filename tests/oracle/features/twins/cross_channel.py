@@ -1,0 +1,19 @@
+"""How the channels' residuals move together."""
+
+import numpy as np
+
+from .planes import FLOOR
+from .synthbuster import cross_difference
+
+
+def twin(image: np.ndarray) -> np.ndarray:
+    d = [cross_difference(image[..., c]) for c in range(3)]
+    power = [np.mean(x**2) + FLOOR for x in d]
+    pairs = ((0, 1), (0, 2), (1, 2))
+    values = [np.log(p) for p in power]
+    values += [np.log(power[a] / power[b]) for a, b in pairs]
+    values += [np.mean(d[a] * d[b]) / np.sqrt(power[a] * power[b]) for a, b in pairs]
+    every = [(a, b) for a in range(3) for b in range(3)]
+    values += [np.mean(d[a][:, :-1] * d[b][:, 1:]) / np.sqrt(power[a] * power[b]) for a, b in every]
+    values += [np.mean(d[a][:-1] * d[b][1:]) / np.sqrt(power[a] * power[b]) for a, b in every]
+    return np.array(values)
