@@ -1,5 +1,7 @@
 //! AIDE's patch ranking: the windows of least and of most texture, and what is left of each in a high-pass filter.
 
+use std::sync::OnceLock;
+
 use multiversion::multiversion;
 
 use super::sums::POWER_FLOOR;
@@ -53,11 +55,11 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let luma = planes.luma8();
-        let transform = Transform::new();
+        let transform = TRANSFORM.get_or_init(Transform::new);
         let mut ranking = Vec::with_capacity((luma.height / SIDE) * (luma.width / SIDE));
         for top in (0..=luma.height - SIDE).step_by(SIDE) {
             for left in (0..=luma.width - SIDE).step_by(SIDE) {
-                ranking.push((grade(luma, top, left, &transform), (top, left)));
+                ranking.push((grade(luma, top, left, transform), (top, left)));
             }
         }
         let n = ranking.len() as f64;
@@ -91,6 +93,8 @@ struct Transform {
     /// Weight of ln(1 + |X|) in the grade, laid out as coefficients come: row, parity, half of the column.
     weights: [[[f32; HALF]; 2]; SIDE],
 }
+
+static TRANSFORM: OnceLock<Transform> = OnceLock::new();
 
 impl Transform {
     fn new() -> Self {

@@ -61,9 +61,18 @@ fn residual_levels(luma: &Plane<u8>) -> Plane<u8> {
     let stride = wide.width - 2 * MARGIN;
     let mut residuals = [vec![0; stride * height]];
     correlate_rows::<1, Square3>(&wide, 0, height, &mut residuals);
-    let level = |&r: &i16| (((r + 2) >> 2).clamp(-8, 7) + 8) as u8;
-    let data = residuals[0].chunks_exact(stride).flat_map(|row| row[..width].iter().map(level)).collect();
+    let mut data = vec![0; width * height];
+    for (levels, residuals) in data.chunks_exact_mut(width).zip(residuals[0].chunks_exact(stride)) {
+        fill_levels(residuals, levels);
+    }
     Plane { width, height, data }
+}
+
+#[multiversion(targets = "simd")]
+fn fill_levels(residuals: &[i16], levels: &mut [u8]) {
+    for (level, &r) in levels.iter_mut().zip(residuals) {
+        *level = (((r + 2) >> 2).clamp(-8, 7) + 8) as u8;
+    }
 }
 
 fn fill(plane: &Plane<u8>, levels: usize, out: &mut [f32]) {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 
 use super::{About, Feature, Set};
@@ -106,18 +107,11 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
     let n = s.len() as f64;
     let [mut absolute, mut square, mut cube, mut fourth] = [0.0_f64; 4];
     for row in s.chunks_exact(width) {
-        let mut sums = [0.0_f32; 4];
-        for &v in row {
-            let v2 = v * v;
-            sums[0] += v.abs();
-            sums[1] += v2;
-            sums[2] += v2 * v;
-            sums[3] += v2 * v2;
-        }
-        absolute += f64::from(sums[0]);
-        square += f64::from(sums[1]);
-        cube += f64::from(sums[2]);
-        fourth += f64::from(sums[3]);
+        let sums = row_moments(row);
+        absolute += sums[0];
+        square += sums[1];
+        cube += sums[2];
+        fourth += sums[3];
     }
     if square == 0.0 {
         return [0.0; 6];
@@ -129,7 +123,7 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
         let mut product = 0.0_f64;
         for y in 0..height - down {
             let (a, b) = (&s[y * width..(y + 1) * width - right], &s[(y + down) * width + right..]);
-            product += f64::from(a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f32>());
+            product += absolute_product(a, b);
         }
         let pairs = ((width - right) * (height - down)) as f64;
         (product / pairs - mean * mean) / (variance + VARIANCE_FLOOR)
@@ -142,6 +136,48 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
         correlation(1, 0) as f32,
         correlation(0, 1) as f32,
     ]
+}
+
+const LANES: usize = 16;
+
+/// Sums of |v|, v², v³, v⁴.
+#[multiversion(targets = "simd")]
+fn row_moments(row: &[f32]) -> [f64; 4] {
+    let mut sums = [[0.0_f32; LANES]; 4];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for lane in 0..LANES {
+            let (v, square) = (chunk[lane], chunk[lane] * chunk[lane]);
+            sums[0][lane] += v.abs();
+            sums[1][lane] += square;
+            sums[2][lane] += square * v;
+            sums[3][lane] += square * square;
+        }
+    }
+    sums.map(|lanes| lanes.iter().map(|&v| f64::from(v)).sum())
+}
+
+/// Sum of |a b| over the shorter of both.
+#[multiversion(targets = "simd")]
+fn absolute_product(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0_f32; LANES];
+    let length = a.len().min(b.len());
+    let ((a, a_rest), (b, b_rest)) = (a[..length].as_chunks::<LANES>(), b[..length].as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += (a[lane] * b[lane]).abs();
+        }
+    }
+    let mut total = 0.0;
+    for sum in sums {
+        total += f64::from(sum);
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += f64::from((a * b).abs());
+    }
+    total
 }
 
 fn block_deviation(s: &[f32], width: usize) -> f64 {
@@ -162,15 +198,10 @@ fn congruency(spectrum: &Spectrum) -> [f32; 5] {
     let side = spectrum.width;
     let filters = FILTERS[usize::from(side != SQUARES[0])].get_or_init(|| Filters::new(side));
     let whole = whole(spectrum);
-    let plane = |factor: &dyn Fn(usize) -> Complex32| {
-        let mut data: Vec<Complex32> = whole.iter().enumerate().map(|(k, c)| c * factor(k)).collect();
-        plane_fft::inverse_square(&mut data, side);
-        data
-    };
     // Per scale the Riesz pair h1 + i h2; the even parts two in one, e1 + i e2, then e3.
-    let pairs = [0, 1, 2].map(|scale| plane(&|k| filters.riesz[k] * filters.gains[k][scale]));
-    let even = plane(&|k| Complex32::new(filters.gains[k][0], filters.gains[k][1]));
-    let coarse = plane(&|k| Complex32::new(filters.gains[k][2], 0.0));
+    let pairs = [0, 1, 2].map(|scale| filtered(&whole, side, |k| filters.riesz[k] * filters.gains[k][scale]));
+    let even = filtered(&whole, side, |k| Complex32::new(filters.gains[k][0], filters.gains[k][1]));
+    let coarse = filtered(&whole, side, |k| Complex32::new(filters.gains[k][2], 0.0));
     let [mut sum, mut squares, mut energies, mut amplitudes] = [0.0_f64; 4];
     let [mut evens, mut across, mut down] = [0.0_f64; 3];
     for i in 0..side * side {
@@ -197,6 +228,13 @@ fn congruency(spectrum: &Spectrum) -> [f32; 5] {
         (evens / n / (energies / n + noise)) as f32,
         ((across - down) / n / ((across + down) / n + noise * noise)) as f32,
     ]
+}
+
+/// The complex plane of `spectrum` times `factor`, rows of `side` pixels.
+fn filtered(spectrum: &[Complex32], side: usize, factor: impl Fn(usize) -> Complex32) -> Vec<Complex32> {
+    let mut data: Vec<Complex32> = spectrum.iter().enumerate().map(|(k, c)| c * factor(k)).collect();
+    plane_fft::inverse_square(&mut data, side);
+    data
 }
 
 /// Log-Gabor gains and Riesz factors of a square, `[u * side + v]`.

@@ -33,6 +33,8 @@ pub const fn turned(taps: Taps) -> Taps {
 
 /// Residuals that one step makes.
 pub const LANES: usize = 32;
+/// Samples of a row that they need.
+const WINDOW: usize = LANES + 2 * MARGIN;
 
 /// `plane` as wider integers, its rows lengthened with zeros until all their residuals come in whole steps of twice
 /// [`LANES`], at least one residual of each row lying beside the image.
@@ -49,14 +51,18 @@ pub fn widened(plane: &Plane<u8>) -> Plane<i16> {
 
 /// Correlates the k-th kernel of `B` with `rows` rows from `top + MARGIN` of a [`widened`] plane into `out[k]`: rows of
 /// `plane.width - 2 * MARGIN` residuals.
+///
+/// # Panics
+/// Where `plane` or `out` has fewer rows, or `plane` is not widened.
 #[multiversion(targets = "simd")]
 pub fn correlate_rows<const N: usize, B: Bank<N>>(plane: &Plane<i16>, top: usize, rows: usize, out: &mut [Vec<i16>]) {
     let width = plane.width - 2 * MARGIN;
     for y in 0..rows {
         for left in (0..width).step_by(LANES) {
-            let mut window = [[0_i16; LANES + 2 * MARGIN]; 5];
+            let mut window = [&[0_i16; WINDOW]; 5];
             for (dy, samples) in window.iter_mut().enumerate() {
-                samples.copy_from_slice(&plane.row(top + y + dy)[left..left + LANES + 2 * MARGIN]);
+                let row = &plane.data[(top + y + dy) * plane.width..];
+                *samples = row[left..].first_chunk().expect("a widened row is whole steps long");
             }
             let mut residuals = [[0_i16; LANES]; N];
             for lane in 0..LANES {
