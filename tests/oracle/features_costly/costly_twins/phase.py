@@ -43,9 +43,7 @@ def congruency(y: np.ndarray) -> list[float]:
     for wavelength in (3, 6.3, 13.23):
         gain = np.exp(-(np.log(radius * wavelength) ** 2) / (2 * np.log(0.55) ** 2))
         gain[0, 0] = 0
-        e, h1, h2 = (
-            np.fft.ifft2(f * gain * factor).real for factor in (1, -1j * odd_x / radius, -1j * odd_y / radius)
-        )
+        e, h1, h2 = (np.fft.ifft2(f * gain * factor).real for factor in (1, -1j * odd_x / radius, -1j * odd_y / radius))
         amplitude += np.sqrt(e**2 + h1**2 + h2**2)
         even, across, down = even + e, across + h1, down + h2
     energy = np.sqrt(even**2 + across**2 + down**2)
