@@ -1,5 +1,8 @@
 //! Traces of demosaicing: which pixels of green are a weighted sum of their neighbours, and whether they alternate.
 
+#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 
@@ -118,7 +121,7 @@ impl<'a> Region<'a> {
     /// Fills `row` for row `y` of the region under `fit`.
     fn fill(&self, y: usize, fit: &Fit, row: &mut Row) {
         let around: [&[u8]; 3] =
-            [0, 1, 2].map(|down| &self.plane.row(self.top + y + down - 1)[self.left - 1..self.left + self.width + 1]);
+            [0, 1, 2].map(|down| &self.plane.row(self.top + y + down - 1)[self.left - 1..=self.left + self.width]);
         fill_row(&around, &fit.weights.map(|w| w as f32), fit.sigma as f32, row);
     }
 
@@ -189,7 +192,7 @@ fn fill_row(around: &[&[u8]; 3], weights: &[f32; 8], sigma: f32, row: &mut Row) 
     }
 }
 
-/// Sums of p d_i d_j over rows, upper triangle, and of p; in lanes that are added up at the end.
+/// Sums of `p d_i d_j` over rows, upper triangle, and of p; in lanes that are added up at the end.
 struct Products {
     pairs: [[[f32; LANES]; 8]; 8],
     probability: [f32; LANES],

@@ -99,7 +99,9 @@ impl Counts {
     }
 
     fn count_pairs(&mut self, plane: &Plane<u8>, down: usize, right: usize) {
-        self.tables.iter_mut().for_each(|table| table.fill(0));
+        for table in &mut self.tables {
+            table.fill(0);
+        }
         self.keys.resize(plane.width - right, 0);
         for y in (0..plane.height - down).step_by(ROW_STEP) {
             let (first, second) = (plane.row(y), &plane.row(y + down)[right..]);

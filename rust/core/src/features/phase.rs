@@ -1,5 +1,7 @@
 //! What the phase alone holds: the phase-only reconstruction, and how well phases agree over scales.
 
+#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+
 use std::sync::OnceLock;
 
 use multiversion::multiversion;

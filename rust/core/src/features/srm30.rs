@@ -1,5 +1,8 @@
 //! The 30 linear filters of the spatial rich model, pooled over rotations: moments and co-occurrences.
 
+#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use multiversion::multiversion;
 
 use super::sums::POWER_FLOOR;
@@ -225,7 +228,9 @@ impl Scratch {
         let mut sums = [Sums::default(), Sums::default()];
         let classes = group.classes.iter().enumerate().flat_map(|(c, class)| std::iter::repeat_n(c, class.members));
         let classes: Vec<usize> = classes.collect();
-        self.quantised.iter_mut().for_each(|quantised| quantised[..stride].fill(NOWHERE));
+        for quantised in &mut self.quantised {
+            quantised[..stride].fill(NOWHERE);
+        }
         for top in (0..self.height).step_by(BAND) {
             let rows = BAND.min(self.height - top);
             (group.correlate)(&self.luma, top, rows, &mut self.residuals);
@@ -233,11 +238,15 @@ impl Scratch {
                 let residuals = &mut residuals[..rows * stride];
                 let quantised = &mut quantised[..(rows + 1) * stride + 1];
                 let sums = &mut sums[class];
-                residuals.chunks_exact_mut(stride).for_each(|row| row[width..].fill(0));
+                for row in residuals.chunks_exact_mut(stride) {
+                    row[width..].fill(0);
+                }
                 sums.residuals += (rows * width) as f64;
                 add_moments(residuals, sums);
                 quantise(residuals, group.classes[class].divisor, &mut quantised[stride..]);
-                quantised[stride..].chunks_exact_mut(stride).for_each(|row| row[width..].fill(NOWHERE));
+                for row in quantised[stride..].chunks_exact_mut(stride) {
+                    row[width..].fill(NOWHERE);
+                }
                 count_pairs(quantised, stride, &mut sums.pairs);
                 quantised.copy_within(rows * stride..(rows + 1) * stride, 0);
             }

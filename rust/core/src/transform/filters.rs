@@ -1,5 +1,7 @@
 //! Filters of integer taps: exact, so that every machine counts the same residuals.
 
+#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+
 use multiversion::multiversion;
 
 use crate::image::Plane;

@@ -69,7 +69,9 @@ pub fn inverse(spectrum: Spectrum) -> Vec<f32> {
         horizontal.process_with_scratch(spectrum, row, &mut scratch).expect("the buffers have the plan's lengths");
     }
     let scale = 1.0 / (width * height) as f32;
-    plane.iter_mut().for_each(|value| *value *= scale);
+    for value in &mut plane {
+        *value *= scale;
+    }
     plane
 }
 
