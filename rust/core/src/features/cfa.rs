@@ -3,6 +3,7 @@
 use super::sums::dot;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
 
 use multiversion::multiversion;
 
@@ -42,18 +43,20 @@ impl Feature for Family {
 
 fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
     let (width, height) = ((channel.width - 2) & !1, (channel.height - 2) & !1);
-    let ones = vec![1; width];
-    let alternating: Vec<i16> = (0..width).map(|x| if x % 2 == 0 { 1 } else { -1 }).collect();
-    let mut errors = vec![0; width];
+    let (mut ones, mut alternating, mut errors) = (padded(width), padded(width), padded(width));
+    ones.fill(1);
+    for (x, sign) in alternating.iter_mut().enumerate() {
+        *sign = if x % 2 == 0 { 1 } else { -1 };
+    }
     // In quarters of a grey level: integers.
     let (mut sum, mut square) = (0.0, 0.0);
     let [mut both, mut rows, mut columns] = [0.0; 3];
     for y in 0..height {
-        prediction_errors(channel.row(y), channel.row(y + 1), channel.row(y + 2), &mut errors);
-        let (total, difference) = (dot(&errors, &ones) as f64, dot(&errors, &alternating) as f64);
+        prediction_errors(channel.row(y), channel.row(y + 1), channel.row(y + 2), width, &mut errors);
+        let (total, difference) = (dot(&errors, &ones, 0, width) as f64, dot(&errors, &alternating, 0, width) as f64);
         let sign = if y % 2 == 0 { 1.0 } else { -1.0 };
         sum += total;
-        square += dot(&errors, &errors) as f64;
+        square += dot(&errors, &errors, 0, width) as f64;
         rows += sign * total;
         columns += difference;
         both += sign * difference;
@@ -69,11 +72,17 @@ fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
 }
 
 #[multiversion(targets = "simd")]
-fn prediction_errors(above: &[u8], here: &[u8], below: &[u8], out: &mut [i16]) {
-    let n = out.len();
-    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
-    for x in 0..n {
-        let cross = i16::from(above[x + 1]) + i16::from(below[x + 1]) + i16::from(here[x]) + i16::from(here[x + 2]);
-        out[x] = (4 * i16::from(here[x + 1]) - cross).abs();
+fn prediction_errors(above: &[u8], here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let above: &[u8; LANES + 2] = window(above, x);
+        let here: &[u8; LANES + 2] = window(here, x);
+        let below: &[u8; LANES + 2] = window(below, x);
+        let out: &mut [i16; LANES] = window_mut(out, x);
+        for l in 0..LANES {
+            let vertical = i16::from(above[l + 1]) + i16::from(below[l + 1]);
+            let horizontal = i16::from(here[l]) + i16::from(here[l + 2]);
+            out[l] = (4 * i16::from(here[l + 1]) - vertical - horizontal).abs();
+        }
     }
 }

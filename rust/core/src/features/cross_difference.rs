@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::sums::{POWER_FLOOR, dot};
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
 
 /// The longest period that is folded.
 pub const PERIOD: usize = 16;
@@ -36,17 +37,17 @@ impl CrossDifference {
         let mut sums =
             Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 9], down: [0.0; 9] };
         let mut columns = vec![0_u32; 3 * PERIOD * cropped.1];
-        let mut rows = vec![0_i16; 3 * width];
+        let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(width));
         let mut previous = rows.clone();
         for y in 0..height {
-            for (c, row) in rows.chunks_exact_mut(width).enumerate() {
-                difference(channels[c].row(y), channels[c].row(y + 1), row);
+            for (c, row) in rows.iter_mut().enumerate() {
+                difference(channels[c].row(y), channels[c].row(y + 1), width, row);
                 if y < cropped.0 {
                     let start = (c * PERIOD + y % PERIOD) * cropped.1;
                     accumulate(&row[..cropped.1], &mut columns[start..start + cropped.1]);
                 }
             }
-            sums.add_products(&rows, &previous, width, y > 0);
+            sums.add_products(&rows, &previous, width);
             std::mem::swap(&mut rows, &mut previous);
         }
         let places = (cropped.0 * cropped.1 / (PERIOD * PERIOD)) as f64;
@@ -62,36 +63,40 @@ impl CrossDifference {
         sums
     }
 
-    fn add_products(&mut self, rows: &[i16], previous: &[i16], width: usize, below: bool) {
-        let row = |c: usize| &rows[c * width..(c + 1) * width];
+    /// Adds the products of a row with itself and with the row above, which is zero for the first.
+    fn add_products(&mut self, rows: &[Vec<i16>; 3], previous: &[Vec<i16>; 3], width: usize) {
         for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
-            *sum += dot(row(a), row(b)) as f64;
+            *sum += dot(&rows[a], &rows[b], 0, width) as f64;
         }
         for a in 0..3 {
             for b in 0..3 {
-                self.right[3 * a + b] += dot(&row(a)[..width - 1], &row(b)[1..]) as f64;
-                if below {
-                    self.down[3 * a + b] += dot(&previous[a * width..(a + 1) * width], row(b)) as f64;
-                }
+                self.right[3 * a + b] += dot(&rows[a], &rows[b], 1, width) as f64;
+                self.down[3 * a + b] += dot(&previous[a], &rows[b], 0, width) as f64;
             }
         }
     }
 }
 
 #[multiversion(targets = "simd")]
-fn difference(here: &[u8], below: &[u8], out: &mut [i16]) {
-    let n = out.len();
-    let (here, below) = (&here[..=n], &below[..=n]);
-    for x in 0..n {
-        let straight = i16::from(here[x]) + i16::from(below[x + 1]);
-        out[x] = straight - i16::from(here[x + 1]) - i16::from(below[x]);
+fn difference(here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let here: &[u8; LANES + 1] = window(here, x);
+        let below: &[u8; LANES + 1] = window(below, x);
+        let out: &mut [i16; LANES] = window_mut(out, x);
+        for l in 0..LANES {
+            let straight = i16::from(here[l]) + i16::from(below[l + 1]);
+            out[l] = straight - i16::from(here[l + 1]) - i16::from(below[l]);
+        }
     }
 }
 
 #[multiversion(targets = "simd")]
 fn accumulate(row: &[i16], sums: &mut [u32]) {
-    for (sum, value) in sums.iter_mut().zip(row) {
-        *sum += u32::from(value.unsigned_abs());
+    for (sums, values) in sums.as_chunks_mut::<PERIOD>().0.iter_mut().zip(row.as_chunks::<PERIOD>().0) {
+        for l in 0..PERIOD {
+            sums[l] += u32::from(values[l].unsigned_abs());
+        }
     }
 }
 

@@ -7,5 +7,6 @@ pub mod blur;
 pub mod colour;
 pub mod dct;
 pub mod fft;
+pub mod lanes;
 pub mod median;
 pub mod resize;
