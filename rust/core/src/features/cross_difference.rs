@@ -2,10 +2,10 @@
 
 use multiversion::multiversion;
 
-use super::sums::{POWER_FLOOR, dot};
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
+use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The longest period that is folded.
 pub const PERIOD: usize = 16;
@@ -21,13 +21,16 @@ pub struct CrossDifference {
     pub folded: [[[f64; PERIOD]; PERIOD]; 3],
     /// Σ d_a d_b at lag 0 over the number of places: RR, GG, BB, RG, RB, GB.
     products: [f64; 6],
-    /// Σ d_a(y,x) d_b(y,x+1), in the order RR, RG, RB, GR, GG, …, BB.
-    right: [f64; 9],
+    /// Σ d_a(y,x) d_b(y,x+1), in the order of [`LAGGED`].
+    right: [f64; 5],
     /// Σ d_a(y,x) d_b(y+1,x), in the same order.
-    down: [f64; 9],
+    down: [f64; 5],
 }
 
 const PAIRS: [(usize, usize); 6] = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
+
+/// Each channel with itself, and red and blue with green, which a demosaiced image takes them from.
+const LAGGED: [(usize, usize); 5] = [(0, 0), (1, 1), (2, 2), (0, 1), (2, 1)];
 
 impl CrossDifference {
     /// Sums over the three channels.
@@ -35,20 +38,22 @@ impl CrossDifference {
         let (width, height) = (channels[0].width - 1, channels[0].height - 1);
         let cropped = (height / PERIOD * PERIOD, width / PERIOD * PERIOD);
         let mut sums =
-            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 9], down: [0.0; 9] };
+            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 5], down: [0.0; 5] };
         let mut columns = vec![0_u32; 3 * PERIOD * cropped.1];
-        let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(width));
-        let mut previous = rows.clone();
+        let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(width));
         for y in 0..height {
-            for (c, row) in rows.iter_mut().enumerate() {
+            for (c, strip) in strips.iter_mut().enumerate() {
+                let row = strip.push();
                 difference(channels[c].row(y), channels[c].row(y + 1), width, row);
                 if y < cropped.0 {
                     let start = (c * PERIOD + y % PERIOD) * cropped.1;
                     accumulate(&row[..cropped.1], &mut columns[start..start + cropped.1]);
                 }
             }
-            sums.add_products(&rows, &previous, width);
-            std::mem::swap(&mut rows, &mut previous);
+            if strips[0].is_full() || y + 1 == height {
+                sums.add_products(&strips);
+                strips.iter_mut().for_each(Strip::restart);
+            }
         }
         let places = (cropped.0 * cropped.1 / (PERIOD * PERIOD)) as f64;
         for (i, row) in columns.chunks_exact(cropped.1).enumerate() {
@@ -63,16 +68,13 @@ impl CrossDifference {
         sums
     }
 
-    /// Adds the products of a row with itself and with the row above, which is zero for the first.
-    fn add_products(&mut self, rows: &[Vec<i16>; 3], previous: &[Vec<i16>; 3], width: usize) {
+    fn add_products(&mut self, strips: &[Strip; 3]) {
         for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
-            *sum += dot(&rows[a], &rows[b], 0, width) as f64;
+            *sum += dot(strips[a].here(), strips[b].here()) as f64;
         }
-        for a in 0..3 {
-            for b in 0..3 {
-                self.right[3 * a + b] += dot(&rows[a], &rows[b], 1, width) as f64;
-                self.down[3 * a + b] += dot(&previous[a], &rows[b], 0, width) as f64;
-            }
+        for (i, (a, b)) in LAGGED.into_iter().enumerate() {
+            self.right[i] += dot_next(strips[a].here(), strips[b].here()) as f64;
+            self.down[i] += dot(strips[a].above(), strips[b].here()) as f64;
         }
     }
 }
@@ -113,7 +115,7 @@ impl Feature for Family {
             unit: "1; ln squared grey levels",
             formula: "d: diagonal cross-difference of a channel (see `synthbuster8`), V_a = E d_a² + 0.01; power_a = \
                       ln V_a; ratio_ab = ln(V_a / V_b); corr_ab = E d_a d_b / sqrt(V_a V_b); right_ab and down_ab: the \
-                      same with d_b one pixel to the right or one below",
+                      same with d_b one pixel to the right or one below, ab = rr, gg, bb, rg, bg",
             source: "McCloskey and Albright, Detecting GAN-generated imagery using color cues, 2018 (channels); Peng et \
                      al. (inter-channel correlation of residuals); cross-difference: Bammey, Synthbuster, 2023",
         }
@@ -124,7 +126,7 @@ impl Feature for Family {
         columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("ratio_{}{}", CHANNELS[a], CHANNELS[b])));
         columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("corr_{}{}", CHANNELS[a], CHANNELS[b])));
         for lag in ["right", "down"] {
-            columns.extend((0..9).map(|i| format!("{lag}_{}{}", CHANNELS[i / 3], CHANNELS[i % 3])));
+            columns.extend(LAGGED.map(|(a, b)| format!("{lag}_{}{}", CHANNELS[a], CHANNELS[b])));
         }
         columns
     }
@@ -137,7 +139,7 @@ impl Feature for Family {
         values.extend(PAIRS[3..].iter().map(|&(a, b)| (power[a] / power[b]).ln()));
         values.extend(PAIRS[3..].iter().zip(&sums.products[3..]).map(|(&(a, b), sum)| sum / scale(a, b)));
         for lag in [&sums.right, &sums.down] {
-            values.extend(lag.iter().enumerate().map(|(i, sum)| sum / scale(i / 3, i % 3)));
+            values.extend(lag.iter().zip(LAGGED).map(|(sum, (a, b))| sum / scale(a, b)));
         }
         for (out, value) in out.iter_mut().zip(values) {
             *out = value as f32;

@@ -2,10 +2,10 @@
 
 use multiversion::multiversion;
 
-use super::sums::{MOMENTS, Moments, POWER_FLOOR, dot};
+use super::sums::{MOMENTS, Moments, POWER_FLOOR};
 use super::{About, Feature, Set};
 use crate::image::Planes;
-use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
+use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The family `srm3`.
 pub(super) struct Family;
@@ -41,15 +41,16 @@ impl Feature for Family {
         let luma = planes.luma8();
         let n = luma.width - 4;
         let mut sums: [Sums; 3] = Default::default();
-        let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(n));
-        let mut previous = rows.clone();
+        let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(n));
         for y in 2..luma.height - 2 {
             let window = std::array::from_fn(|i| luma.row(y + i - 2));
-            filter(window, n, &mut rows);
-            for ((row, previous), sums) in rows.iter().zip(&previous).zip(&mut sums) {
-                sums.add(row, previous, n);
+            filter(window, n, strips.each_mut().map(Strip::push));
+            if strips[0].is_full() || y == luma.height - 3 {
+                for (sums, strip) in sums.iter_mut().zip(&mut strips) {
+                    sums.add(strip, n);
+                    strip.restart();
+                }
             }
-            std::mem::swap(&mut rows, &mut previous);
         }
         for ((sums, step), out) in sums.iter_mut().zip(STEPS).zip(out.chunks_exact_mut(COLUMNS)) {
             sums.moments.finish();
@@ -65,13 +66,13 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds a row and its products with the row above, which is zero for the first.
-    fn add(&mut self, row: &[i16], above: &[i16], n: usize) {
-        self.moments.add(row, n);
-        self.neighbours[0] += dot(row, row, 1, n) as f64;
-        self.neighbours[1] += dot(above, row, 0, n) as f64;
-        self.neighbours[2] += dot(above, row, 1, n) as f64;
-        self.neighbours[3] += dot(row, above, 1, n) as f64;
+    fn add(&mut self, strip: &Strip, n: usize) {
+        let (here, above) = (strip.here(), strip.above());
+        self.moments.add(here, n * strip.len());
+        self.neighbours[0] += dot_next(here, here) as f64;
+        self.neighbours[1] += dot(above, here) as f64;
+        self.neighbours[2] += dot_next(above, here) as f64;
+        self.neighbours[3] += dot_next(here, above) as f64;
     }
 
     fn fill(&self, step: f64, width: usize, height: usize, out: &mut [f32]) {
@@ -87,7 +88,7 @@ impl Sums {
 
 /// The three clamped filter responses at (x + 2, centre row), x < n.
 #[multiversion(targets = "simd")]
-fn filter(rows: [&[u8]; 5], n: usize, out: &mut [Vec<i16>; 3]) {
+fn filter(rows: [&[u8]; 5], n: usize, out: [&mut [i16]; 3]) {
     let [square3, square5, line] = out;
     for block in 0..blocks(n) {
         let x = start(block, n);

@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use crate::transform::lanes::{LANES, blocks, window};
+use crate::transform::lanes::{LANES, blocks};
 
 /// Sums over rows of samples: how many, Σ|v|, Σv², Σv⁴ and how many are zero.
 #[derive(Debug, Clone, Default)]
@@ -42,12 +42,12 @@ pub(crate) const POWER_FLOOR: f64 = 0.01;
 const FLUSH: usize = 1024;
 
 impl Moments {
-    /// Adds the first `n` values of a row that is padded with zeros.
-    pub(crate) fn add(&mut self, row: &[i16], n: usize) {
-        add(&row[..blocks(n) * LANES], &mut self.lanes);
+    /// Adds `n` values that stand in `padded` among zeros; its length is a multiple of [`LANES`].
+    pub(crate) fn add(&mut self, padded: &[i16], n: usize) {
+        add(padded, &mut self.lanes);
         self.count += n as f64;
-        self.zeros -= (blocks(n) * LANES - n) as f64;
-        self.pending += blocks(n);
+        self.zeros -= (padded.len() - n) as f64;
+        self.pending += blocks(padded.len());
         if self.pending >= FLUSH {
             self.finish();
         }
@@ -90,33 +90,4 @@ fn add(row: &[i16], lanes: &mut Lanes) {
             lanes.fourth[l] += square * square;
         }
     }
-}
-
-/// Σ a(x) b(x + `shift`) over the first `n` values of two rows that are padded with zeros, exact.
-#[multiversion(targets = "simd")]
-pub(crate) fn dot(a: &[i16], b: &[i16], shift: usize, n: usize) -> i64 {
-    let mut total = 0_i64;
-    let mut lanes = [0_i32; LANES];
-    for block in 0..blocks(n) {
-        let a: &[i16; LANES] = window(a, block * LANES);
-        let b: &[i16; LANES] = window(b, block * LANES + shift);
-        for l in 0..LANES {
-            lanes[l] += i32::from(a[l]) * i32::from(b[l]);
-        }
-        // 1024 products of 2^20 at most stay inside 32 bits.
-        if block % 1024 == 1023 {
-            total += whole(&lanes);
-            lanes = [0; LANES];
-        }
-    }
-    total + whole(&lanes)
-}
-
-#[inline(always)]
-fn whole(lanes: &[i32; LANES]) -> i64 {
-    let mut total = 0;
-    for &lane in lanes {
-        total += i64::from(lane);
-    }
-    total
 }
