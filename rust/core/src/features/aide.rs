@@ -1,6 +1,6 @@
 //! AIDE's patch ranking: the windows of least and of most texture, and what is left of each in a high-pass filter.
 
-#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 
 use std::sync::OnceLock;
 

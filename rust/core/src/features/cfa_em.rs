@@ -1,6 +1,6 @@
 //! Traces of demosaicing: which pixels of green are a weighted sum of their neighbours, and whether they alternate.
 
-#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 #![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
 
 use multiversion::multiversion;

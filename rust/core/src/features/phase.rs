@@ -1,6 +1,6 @@
 //! What the phase alone holds: the phase-only reconstruction, and how well phases agree over scales.
 
-#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 
 use std::sync::OnceLock;
 

@@ -1,6 +1,6 @@
 //! Filters of integer taps: exact, so that every machine counts the same residuals.
 
-#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 
 use multiversion::multiversion;
 

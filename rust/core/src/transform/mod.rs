@@ -9,6 +9,7 @@ pub mod dct;
 pub mod elementary;
 pub mod fft;
 pub mod filters;
+pub mod lanes;
 pub mod median;
 pub mod plane_fft;
 pub mod quantisation;

@@ -1,6 +1,6 @@
 //! What JPEG's quantisation would do to an image, without an encoder: in the domain of its block DCT.
 
-#![allow(clippy::needless_range_loop)] // loops over lanes index several arrays at once, which the compiler turns into vectors
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 #![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
 
 use multiversion::multiversion;
