@@ -252,7 +252,7 @@ fn solve_for_ones(matrix: &[[f64; 8]; 8]) -> [f64; 8] {
 
 /// At (1/2, 1/2), (1/2, 0) and (0, 1/2) cycles per pixel, horizontal first.
 fn peaks(spectrum: &Spectrum) -> [f32; 3] {
-    let mut magnitudes: Vec<f32> = spectrum.data.iter().map(|c| c.norm_sqr()).collect();
+    let mut magnitudes: Vec<f32> = spectrum.data.iter().map(Complex32::norm_sqr).collect();
     let (u, v) = (spectrum.width / 2, spectrum.height / 2);
     let at = |u: usize, v: usize| -> Complex32 { spectrum.data[u * spectrum.height + v] };
     let others = &mut magnitudes[1..];

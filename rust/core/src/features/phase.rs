@@ -94,7 +94,7 @@ fn centre(luma: &Plane<u8>, width: usize, height: usize) -> Vec<f32> {
 /// The image of unit magnitudes and the phases of `region`, scaled to a mean square near one.
 fn phase_only(region: Vec<f32>, width: usize) -> Vec<f32> {
     let mut spectrum = plane_fft::forward(region, width);
-    let strongest = spectrum.data.iter().map(|c| c.norm_sqr()).fold(0.0, f32::max);
+    let strongest = spectrum.data.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
     let least = strongest * WEAKEST * WEAKEST;
     let scale = ((width * spectrum.height) as f32).sqrt();
     for c in &mut spectrum.data {

@@ -236,7 +236,7 @@ impl Scratch {
             (group.correlate)(&self.luma, top, rows, &mut self.residuals);
             for ((&class, residuals), quantised) in classes.iter().zip(&mut self.residuals).zip(&mut self.quantised) {
                 let residuals = &mut residuals[..rows * stride];
-                let quantised = &mut quantised[..(rows + 1) * stride + 1];
+                let quantised = &mut quantised[..=(rows + 1) * stride];
                 let sums = &mut sums[class];
                 for row in residuals.chunks_exact_mut(stride) {
                     row[width..].fill(0);
