@@ -150,9 +150,7 @@ def probe(source: Source, *, limits: Limits | None = None) -> Container:
     return Container(**facts)
 
 
-def resize(
-    pixels: npt.NDArray[np.uint8], width: int, height: int, kernel: str = "bicubic"
-) -> npt.NDArray[np.uint8]:
+def resize(pixels: npt.NDArray[np.uint8], width: int, height: int, kernel: str = "bicubic") -> npt.NDArray[np.uint8]:
     """Resamples an image; the pixels equal Pillow's, with its antialiasing.
 
     Args:

@@ -64,12 +64,14 @@ class Manifest(NamedTuple):
     notes: list[str]
 
 
-def read(path: Path, limit: int | None = None) -> Manifest:
+def read(path: Path, limit: int | None = None, *, labelled: bool = True) -> Manifest:
     """Reads a manifest, a folder or a tar.
 
     Args:
         path: a `.csv`, `.jsonl`, `.parquet` file, a folder of images, a `.tar`, or a folder of tars.
         limit: at most so many images of each (label, paradigm, source), the first ones.
+        labelled: whether each image needs a label, and both labels must be there; without, a missing label is
+            `unknown`.
 
     Raises:
         ManifestError: it cannot be used; the message names the row and what is wrong.
@@ -80,25 +82,26 @@ def read(path: Path, limit: int | None = None) -> Manifest:
             raise ManifestError(f"{path} holds no image (looked for {', '.join(sorted(SUFFIXES))} and .tar)")
         root = path
     elif path.is_file():
-        rows = list(file_rows(path))
+        rows = list(file_rows(path, labelled=labelled))
         root = path.parent
     else:
         raise ManifestError(f"no such manifest or folder: {path}")
-    entries, notes = _entries(rows, root, path)
+    entries, notes = _entries(rows, root, path, labelled=labelled)
     entries = _limited(entries, limit)
-    check_labels(entries, path)
+    if labelled:
+        check_labels(entries, path)
     text = "\n".join(f"{e.sample.id} {e.sample.label} {e.sha256}" for e in entries)
     return Manifest(entries, hashlib.sha256(text.encode()).hexdigest()[:16], notes)
 
 
-def _entries(rows: Iterable[Row], root: Path, path: Path) -> tuple[list[Entry], list[str]]:
+def _entries(rows: Iterable[Row], root: Path, path: Path, *, labelled: bool) -> tuple[list[Entry], list[str]]:
     seen_path: dict[str, str] = {}
     seen_hash: dict[str, tuple[str, str]] = {}
     entries: list[Entry] = []
     duplicates = 0
     tars: dict[Path, dict[str, Span]] = {}
     for row in rows:
-        entry = _entry(row, root, tars)
+        entry = _entry(row, root, tars, labelled=labelled)
         label = entry.sample.label
         if (before := seen_path.get(entry.sample.id)) is not None:
             if before != label:
@@ -121,20 +124,20 @@ def _entries(rows: Iterable[Row], root: Path, path: Path) -> tuple[list[Entry], 
     return entries, notes
 
 
-def _entry(row: Row, root: Path, tars: dict[Path, dict[str, Span]]) -> Entry:
+def _entry(row: Row, root: Path, tars: dict[Path, dict[str, Span]], *, labelled: bool) -> Entry:
     values = row.values
     _check_text(values, row.where)
     if "path" not in values:
         raise ManifestError(f"{row.where}: no path")
-    if "label" not in values:
+    if "label" not in values and labelled:
         folders = ", ".join(name for name in FOLDERS if not name.isdigit())
         raise ManifestError(
             f"{row.where}: no label (real or fake); a manifest has a column for it, a folder tells it by names "
             f"such as {folders}, a tar also by .cls or .json members"
         )
-    label = str(values["label"]).strip().lower()
+    label = str(values.get("label", "unknown")).strip().lower()
     label = {"0": "real", "1": "fake"}.get(label, label)
-    if label not in {"real", "fake"}:
+    if label not in {"real", "fake"} and ("label" in values or labelled):
         raise ManifestError(f"{row.where}: label must be real or fake, not {values['label']!r}")
     paradigm = str(values.get("paradigm", "real" if label == "real" else "unknown")).strip().lower()
     if paradigm not in PARADIGMS:

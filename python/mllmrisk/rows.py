@@ -43,19 +43,23 @@ class Row(NamedTuple):
     span: Span | None = None
 
 
-def file_rows(path: Path) -> Iterator[Row]:
+def file_rows(path: Path, *, labelled: bool = True) -> Iterator[Row]:
     """The rows of a manifest file, or of a tar.
+
+    Args:
+        path: the file.
+        labelled: whether a column of labels must be there.
 
     Raises:
         ManifestError: no such kind of file, or it cannot be read as what its suffix says.
     """
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        yield from _csv_rows(path)
+        yield from _csv_rows(path, labelled)
     elif suffix in {".jsonl", ".ndjson"}:
-        yield from _jsonl_rows(path)
+        yield from _jsonl_rows(path, labelled)
     elif suffix == ".parquet":
-        yield from _parquet_rows(path)
+        yield from _parquet_rows(path, labelled)
     elif suffix == ".tar":
         yield from _tar_rows(path, path.name)
     else:
@@ -76,10 +80,10 @@ def _text(path: Path) -> str:
         ) from wrong
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
+def _csv_rows(path: Path, labelled: bool) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     try:
-        _check_columns([name.strip() for name in reader.fieldnames or ()], path)
+        _check_columns([name.strip() for name in reader.fieldnames or ()], path, labelled)
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
@@ -89,7 +93,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         raise ManifestError(f"{path}, line {reader.reader.line_num}: {wrong}") from wrong
 
 
-def _jsonl_rows(path: Path) -> Iterator[Row]:
+def _jsonl_rows(path: Path, labelled: bool) -> Iterator[Row]:
     first = True
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
@@ -97,7 +101,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
         where = f"{path}, line {number}"
         values = _json_object(line, where)
         if first:
-            _check_columns(list(values), path)
+            _check_columns(list(values), path, labelled)
             first = False
         yield Row({key: item for key, item in values.items() if item is not None and item != ""}, where)
 
@@ -112,13 +116,13 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, labelled: bool) -> Iterator[Row]:
     parquet = optional("pyarrow.parquet", "a Parquet manifest", "parquet")
     try:
         table = parquet.read_table(path)
     except Exception as wrong:  # pyarrow has no common error class for broken files
         raise ManifestError(f"{path}: {wrong}") from wrong
-    _check_columns(table.column_names, path)
+    _check_columns(table.column_names, path, labelled)
     for number, row in enumerate(table.to_pylist()):
         # a gap is null, an empty text or NaN, which alone differs from itself
         kept = {key: value for key, value in row.items() if value is not None and value != "" and value == value}
@@ -188,9 +192,9 @@ def _tar_rows(path: Path, written: str) -> Iterator[Row]:
             yield Row(kept, f"{path}, {name}", name, path, span)
 
 
-def _check_columns(names: Sequence[str], path: Path) -> None:
+def _check_columns(names: Sequence[str], path: Path, labelled: bool) -> None:
     for needed, meaning in (("path", ""), ("label", " (real or fake)")):
-        if needed not in names:
+        if needed not in names and (labelled or needed == "path"):
             found = ", ".join(sorted(map(repr, names))) or "nothing"
             raise ManifestError(
                 f"{path}: needs a column {needed!r}{meaning}.{did_you_mean(needed, names)} Found: {found}"

@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 STRENGTHS = (3e-4, 1e-3, 3e-3)
 #: Shares of the gradient boosting tried in the blend.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-#: The trees come in only where they raise the inner AUC by this much: on unseen sources the linear part carries further.
+#: The trees come in only where they raise the inner AUC by this much: the linear part carries further elsewhere.
 _WORTH = 0.01
 #: Standardised values are clipped here, so that one odd image cannot run away with a linear score.
 CLIP = 3.0

@@ -39,7 +39,7 @@ class Contrast:
     """Differences between paradigms under each view, with Holm-adjusted p-values over all of them."""
 
     kind = "contrast"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters."""
@@ -118,7 +118,7 @@ class Contrast:
                     perturbation=view,
                     contrast=f"{measure}: {first} - {second}",
                     at=at,
-                    n_clusters=units.count,
+                    n_clusters=units.units,
                     cluster_by=units.by,
                     evidence=Evidence(
                         scorer=f"{FORENSIC.name}/{view}/all",

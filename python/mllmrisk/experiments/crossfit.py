@@ -128,9 +128,7 @@ def _fold(
     seen = [s for s in study.samples if fold_of[s.id] != fold and (s.label == "real" or plan.include(s))]
     if sum(s.label == "fake" for s in seen) < FEWEST:
         for way in waiting:
-            study.store.add_scores(
-                scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out}
-            )
+            study.store.add_scores(scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out})
         return
     fitted = train(study, recipe, plan.view, seen, seed=study.seed + repeat)
     if recipe.columns is not None:
@@ -159,7 +157,7 @@ class Trained(NamedTuple):
 
     fitted: Fitted
     inner: dict[str, float]
-    names: str | None
+    columns: tuple[str, ...] | None
 
 
 def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, seed: int) -> Trained:
@@ -204,7 +202,8 @@ def _weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
     for paradigm in set(paradigms.tolist()):
         member = paradigms == paradigm
         weights[member] /= weights[member].sum() * (1 if paradigm == "real" else fakes)
-    return weights * (len({s.id for s in rows}) / weights.sum())
+    total: NDArray[np.float64] = weights * (len({s.id for s in rows}) / weights.sum())
+    return total
 
 
 def thresholds(inner: Mapping[str, float], seen: Sequence[Sample], rates: Sequence[float]) -> dict[str, float | str]:
@@ -227,13 +226,20 @@ def keep(study: Study, recipe: Recipe, plan: Plan, trained: Trained, seen: Seque
     """Stores a model as an ONNX file with its card."""
     from mllmrisk.detectors.forensic import to_onnx
 
-    assert recipe.columns is not None  # noqa: S101 (callers check)
+    assert recipe.columns is not None
     data = to_onnx(trained.fitted, card(recipe.columns, plan.view, plan.trained_on, trained, seen, plan.rates))
     study.store.add_model(name, data, {"trained_on": plan.trained_on, "view": plan.view, "images": len(seen)})
     return data
 
 
-def card(columns: tuple[str, ...], view: str, trained_on: str, trained: Trained, seen: Sequence[Sample], rates: Sequence[float]) -> Card:
+def card(
+    columns: tuple[str, ...],
+    view: str,
+    trained_on: str,
+    trained: Trained,
+    seen: Sequence[Sample],
+    rates: Sequence[float],
+) -> Card:
     """What the detector file says of itself."""
     from mllmrisk.detectors.forensic import Card
 

@@ -45,7 +45,7 @@ class Clusters(NamedTuple):
     """Resampled units of some rows: (n,) ids, how many there are, and what they are."""
 
     ids: NDArray[np.int64]
-    count: int
+    units: int
     by: str
 
 
@@ -73,7 +73,7 @@ def clusters(study: Study, rows: Sequence[Sample]) -> Clusters:
             position: dict[str, int] = {}
             offset = int(ids.max()) + 1
             for row in np.flatnonzero(side):
-                ids[row] = offset + position.setdefault(rows[row].id, len(position))
+                ids[row] = offset + position.setdefault(rows[int(row)].id, len(position))
     present = [label for label in ("real", "fake") if (labels == label).any()]
     words = {by[label] for label in present}
     named = words.pop() if len(words) == 1 else f"{by['real']} (photographs), {by['fake']} (generated)"
@@ -96,6 +96,11 @@ def figures(
     """AUC, AP, EER, accuracy, calibration error and detection rates of one group against all photographs.
 
     Args:
+        study: whose seed, resamples and groups are used.
+        scored: cross-fitted scores, or those of a file.
+        where: the keys of the rows.
+        group: the generated images.
+        rates: false-alarm rates of the detection rates.
         short: AUC and detection rates only.
     """
     members = {s.id for s in group.members}
@@ -206,9 +211,7 @@ UNITS: Mapping[str, str] = {
 }
 
 
-def _maker(
-    study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]
-) -> Callable[..., Estimate]:
+def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]) -> Callable[..., Estimate]:
     """A function that makes rows of one group: the keys, counts and evidence that all its figures share."""
     seen = {s.id for s in rows.samples}
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, sides)
@@ -251,7 +254,7 @@ def _maker(
             trained_on=where.trained_on,
             perturbation=where.perturbation,
             at=at,
-            n_clusters=None if units is None else units.count,
+            n_clusters=None if units is None else units.units,
             cluster_by=None if units is None else units.by,
             evidence=_evidence(where, group),
         )

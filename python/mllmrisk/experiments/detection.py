@@ -49,7 +49,7 @@ class Detection:
     """Detection by cross-fitted models, which score only images of sources that they have not seen, and by files."""
 
     kind = "detection"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""

@@ -74,7 +74,7 @@ class Study:
 
     def path(self, sample: Sample) -> Path:
         """Where a sample's bytes are."""
-        assert sample.image is not None  # noqa: S101 (samples without an image are not in the study)
+        assert sample.image is not None
         return self._paths[sample.image]
 
     @cached_property

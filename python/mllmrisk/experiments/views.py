@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mllmrisk.errors import UsageError
@@ -85,7 +86,7 @@ def augmented(count: int, containers: Mapping[str, Container], seed: int) -> lis
     what a detector learns is not the history of either. Draws follow seed, image and position in the list alone.
     """
 
-    def chain(sample: Sample, position: int) -> str:
+    def chain(position: int, sample: Sample) -> str:
         container = containers.get(sample.id)
         if container is None:
             return f"crop:{CROP}+{ENCODER}"
@@ -105,4 +106,4 @@ def augmented(count: int, containers: Mapping[str, Container], seed: int) -> lis
             steps.append(f"jpeg:{rng.randint(60, 95)}:{rng.choice(('444', '420'))}")
         return "+".join([*steps, f"crop:{CROP}", ENCODER])
 
-    return [Arm(f"recompressed/augmented{i}", lambda sample, i=i: chain(sample, i)) for i in range(count)]
+    return [Arm(f"recompressed/augmented{i}", partial(chain, i)) for i in range(count)]
