@@ -26,11 +26,11 @@ class Session(NamedTuple):
     """A loaded model.
 
     Attributes:
-        run: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
+        session: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
         provider: what really runs it, from `get_providers()`; recorded with every result.
     """
 
-    run: Any
+    session: Any
     provider: str
 
 
@@ -107,12 +107,12 @@ def prove(device: str) -> str:
     """
     import numpy as np
 
-    session = open_session(_doubling_model(), what="onnxruntime", device=device)
+    opened = open_session(_doubling_model(), what="onnxruntime", device=device)
     x = np.arange(4, dtype=np.float32)
-    (y,) = session.run.run(["y"], {"x": x})
+    (y,) = opened.session.run(["y"], {"x": x})
     if not np.array_equal(y, 2 * x):
-        raise MllmriskError(f"onnxruntime computes wrong results on {session.provider}")
-    return session.provider
+        raise MllmriskError(f"onnxruntime computes wrong results on {opened.provider}")
+    return opened.provider
 
 
 def missing_cuda(ort: Any) -> str:
