@@ -16,6 +16,7 @@ mod cross_difference;
 mod directional;
 mod grid;
 mod lbp;
+mod lbp_chroma;
 mod npr;
 mod selection;
 mod spectrum;
@@ -99,5 +100,6 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &lbp::Family,
+    &lbp_chroma::Family,
     // costly
 ];
