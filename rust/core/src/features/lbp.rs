@@ -12,9 +12,9 @@ use crate::transform::lanes::{LANES, window, window_mut};
 pub(super) struct Family;
 
 const PLANES: [&str; 3] = ["y", "cb", "cr"];
-const LEVELS: [&str; 2] = ["half", "quarter"];
+pub(super) const LEVELS: [&str; 2] = ["half", "quarter"];
 /// Classes of the 256 patterns under rotation and reflection.
-const CLASSES: usize = 30;
+pub(super) const CLASSES: usize = 30;
 /// Steps of the integer planes to a grey level.
 const UNIT: i32 = 64;
 
@@ -35,14 +35,7 @@ impl Feature for Family {
     }
 
     fn columns(&self) -> Vec<String> {
-        let smallest = classes().smallest;
-        let mut columns = Vec::new();
-        for level in LEVELS {
-            for plane in PLANES {
-                columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
-            }
-        }
-        columns
+        columns(&PLANES)
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
@@ -52,6 +45,18 @@ impl Feature for Family {
             shares(plane, out);
         }
     }
+}
+
+/// Names of the columns: levels, planes, classes.
+pub(super) fn columns(planes: &[&str]) -> Vec<String> {
+    let smallest = classes().smallest;
+    let mut columns = Vec::new();
+    for level in LEVELS {
+        for plane in planes {
+            columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
+        }
+    }
+    columns
 }
 
 struct Classes {
@@ -82,7 +87,7 @@ fn classes() -> &'static Classes {
 }
 
 /// Y, Cb, Cr at half resolution.
-fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
+pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
     let channels = planes.bytes();
     let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
     let mut made = [0; 3].map(|_: i32| Plane { width, height, data: vec![0; width * height] });
@@ -101,7 +106,7 @@ fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
 }
 
 #[multiversion(targets = "simd")]
-fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
+pub(super) fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
     for ((sum, t), b) in sums.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
         *sum = i16::from(t[0]) + i16::from(t[1]) + i16::from(b[0]) + i16::from(b[1]);
     }
@@ -120,7 +125,7 @@ fn convert(red: &[i16], green: &[i16], blue: &[i16], out: [&mut [i16]; 3]) {
     }
 }
 
-fn reduce(plane: &Plane<i16>) -> Plane<i16> {
+pub(super) fn reduce(plane: &Plane<i16>) -> Plane<i16> {
     let (width, height) = (plane.width / 2, plane.height / 2);
     let mut data = vec![0; width * height];
     for (y, row) in data.chunks_exact_mut(width).enumerate() {
@@ -137,7 +142,7 @@ fn average_pairs(top: &[i16], bottom: &[i16], out: &mut [i16]) {
     }
 }
 
-fn shares(plane: &Plane<i16>, out: &mut [f32]) {
+pub(super) fn shares(plane: &Plane<i16>, out: &mut [f32]) {
     let (width, height) = (plane.width, plane.height);
     let threshold = threshold(plane);
     // Four tables for each kind: equal patterns in a row would wait for each other's increment in one.

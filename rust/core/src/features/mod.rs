@@ -21,6 +21,7 @@ mod ghost;
 mod glcm;
 mod grid;
 mod lbp;
+mod lbp_chroma;
 mod npr;
 mod phase;
 mod selection;
@@ -106,6 +107,7 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &lbp::Family,
+    &lbp_chroma::Family,
     // costly
     &srm30::Family,
     &ghost::Family,
