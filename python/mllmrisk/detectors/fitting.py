@@ -26,7 +26,7 @@ except ModuleNotFoundError as missing:
 Array = NDArray[np.float64]
 
 #: Inverse regularisation strengths tried for the logistic regression, strongest first.
-STRENGTHS = (3e-4, 1e-3, 3e-3)
+STRENGTHS = (1e-3, 3e-3)
 #: Shares of the gradient boosting tried in the blend.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: The trees come in only where they raise the inner AUC by this much: the linear part carries further elsewhere.

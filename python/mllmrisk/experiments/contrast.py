@@ -30,8 +30,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     pairs: tuple[tuple[str, str], ...] = (("mllm", "diffusion"), ("mllm-conditioned", "diffusion"))
     views: tuple[str, ...] = VIEWS
-    repeats: int = 2
-    folds: int = 5
+    repeats: int = 4
+    folds: int = 3
     rate: float = 0.05
 
 

@@ -34,8 +34,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     detectors: tuple[str, ...] = ()
     views: tuple[str, ...] = VIEWS
-    repeats: int = 2
-    folds: int = 5
+    repeats: int = 4
+    folds: int = 3
     rates: tuple[float, ...] = (0.05, 0.01)
     min_images: int = 5
 

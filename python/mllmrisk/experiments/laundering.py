@@ -32,8 +32,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     perturbations: tuple[str, ...]
-    repeats: int = 2
-    folds: int = 5
+    repeats: int = 4
+    folds: int = 3
     rate: float = 0.05
 
 

@@ -19,8 +19,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     views: tuple[str, ...] = VIEWS
     probes: tuple[str, ...] = probes.PROBES
-    repeats: int = 2
-    folds: int = 5
+    repeats: int = 4
+    folds: int = 3
 
 
 class Leak:

@@ -30,8 +30,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     view: str = "recompressed"
     min_images: int = 8
     most: int = 12
-    repeats: int = 1
-    folds: int = 5
+    repeats: int = 2
+    folds: int = 3
     rates: tuple[float, ...] = (0.05,)
 
 
