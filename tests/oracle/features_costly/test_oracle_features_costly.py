@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from costly_twins import TWINS
-from costly_twins.ghost import QUALITIES, block_errors
+from costly_twins.ghost import QUALITIES, block_errors, written_table
 from PIL import Image
 
 from mllmrisk import features
@@ -131,6 +131,24 @@ def test_ghost_finds_the_quality_of_an_earlier_jpeg(quality: int) -> None:
     image = made("photograph")
     assert value(jpeg(image, quality), "ghost.dip_quality") == quality
     assert value(jpeg(image, quality), "ghost.dip_depth") > 3 * value(image, "ghost.dip_depth")
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real images is not beside this checkout")
+def test_ghost_finds_the_quality_that_real_files_were_written_with() -> None:
+    tables = {tuple(written_table(quality).ravel()): quality for quality in QUALITIES[1:-1]}
+    written = {}
+    for path in sorted(CORPUS.glob("*/*.jp*g"))[::3]:
+        with Image.open(path) as image:
+            quality = tables.get(tuple(image.quantization[0]))
+        if quality is not None:
+            written[path] = quality
+    found = features.extract(written, "ghost.dip_quality", threads=1).values[:, 0]
+    assert len(found) > 20
+    assert np.mean(found == list(written.values())) > 0.9
+
+
+def test_ghost_finds_no_quality_where_there_was_no_jpeg() -> None:
+    assert value(made("photograph"), "ghost.dip_quality") == 0
 
 
 @pytest.mark.parametrize("quality", [50, 75, 90])

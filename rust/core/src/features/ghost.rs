@@ -12,7 +12,7 @@ const QUALITIES: [u8; 24] =
     [30, 40, 50, 60, 65, 70, 75, 78, 80, 82, 84, 85, 86, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 100];
 
 /// A dip of the logarithm that is not noise.
-const DIP: f64 = 0.02;
+const DIP: f64 = 0.05;
 
 impl Feature for Family {
     fn about(&self) -> About {
@@ -24,7 +24,7 @@ impl Feature for Family {
                       with libjpeg's luma table at quality q (by Parseval E(y - JPEG_q(y))² before rounding and \
                       clipping; no chroma); share_q = D(q) / sum D; level = ln(mean D + 0.01); depth at an inner q = \
                       the line through its two neighbours minus ln(D(q) + 0.01); dip_depth the largest depth, \
-                      dip_quality its q (0 where no depth is over 0.02), dips the number over 0.02",
+                      dip_quality its q (0 where no depth is over 0.05), dips the number over 0.05",
             source: "Farid, Exposing digital forgeries from JPEG ghosts, IEEE TIFS 2009, eq. 2",
         }
     }

@@ -44,7 +44,7 @@ def values(image: np.ndarray) -> np.ndarray:
         for i in range(1, len(QUALITIES) - 1)
     ]
     deepest = int(np.argmax(depths))
-    found = depths[deepest] > 0.02
+    found = depths[deepest] > 0.05
     shares = d / d.sum() if d.sum() > 0 else d
-    tail = [np.log(d.mean() + 0.01), QUALITIES[deepest + 1] * found, depths[deepest], np.sum(np.array(depths) > 0.02)]
+    tail = [np.log(d.mean() + 0.01), QUALITIES[deepest + 1] * found, depths[deepest], np.sum(np.array(depths) > 0.05)]
     return np.concatenate([shares, tail])
