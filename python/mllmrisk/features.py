@@ -105,8 +105,8 @@ def extract(
     Args:
         images: paths, bytes or (H, W, 3) uint8 arrays, read as they come: a generator works. Pixels are taken as they
             are stored (no EXIF rotation), at native resolution.
-        features: a set (`default`, `all`), families (`radial`) or single columns (`radial.luma_r01`), or a list of such;
-            the columns come in the order of `describe` whatever the order asked for.
+        features: a set (`default`, `all`), families (`radial`) or single columns (`radial.luma_r01`), or a list of
+            such; the columns come in the order of `describe` whatever the order asked for.
         threads: how many images are worked on at once; all processors that this process may use where None. The values
             do not depend on it.
         chains: perturbations to apply before (`mllmrisk.perturb`): one chain for all images, or one per image, None for

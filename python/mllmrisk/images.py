@@ -150,6 +150,24 @@ def probe(source: Source, *, limits: Limits | None = None) -> Container:
     return Container(**facts)
 
 
+def resize(pixels: npt.NDArray[np.uint8], width: int, height: int, kernel: str = "bicubic") -> npt.NDArray[np.uint8]:
+    """Resamples an image; the pixels equal Pillow's, with its antialiasing.
+
+    Args:
+        pixels: `(height, width, 3)` uint8.
+        width: the new width.
+        height: the new height.
+        kernel: `box`, `bilinear`, `bicubic` or `lanczos`.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Raises:
+        ValueError: a size of 0, or an unknown kernel.
+    """
+    return _core.resize(pixels, width, height, kernel)
+
+
 def _plain(source: Source) -> bytes | str:
     """The two kinds that the core takes: bytes that nobody can change meanwhile, or a path."""
     if isinstance(source, bytes):

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import io
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from mllmrisk.errors import MissingExtraError, MllmriskError, UsageError
+from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk.extras import optional
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -28,11 +26,11 @@ class Session(NamedTuple):
     """A loaded model.
 
     Attributes:
-        run: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
+        session: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
         provider: what really runs it, from `get_providers()`; recorded with every result.
     """
 
-    run: Any
+    session: Any
     provider: str
 
 
@@ -43,10 +41,7 @@ def onnxruntime(what: str, extra: str = "cpu") -> Any:
         MissingExtraError: it is not installed; `what` needs it and `extra` brings it.
         UsageError: only its empty folder is left, as after uninstalling one of onnxruntime and onnxruntime-gpu.
     """
-    try:
-        module = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError(what, extra) from missing
+    module = optional("onnxruntime", what, extra)
     if not hasattr(module, "InferenceSession"):
         raise UsageError("the installed onnxruntime is an empty folder: `mllmrisk doctor` names the cure")
     return module
@@ -93,7 +88,7 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
     try:
         session = ort.InferenceSession(model, sess_options=options, providers=providers)
     except Exception as wrong:  # onnxruntime's errors share no base class
-        raise UsageError(f"{what}: onnxruntime cannot load the model: {_first_line(wrong)}") from wrong
+        raise UsageError(f"{what}: onnxruntime cannot load the model: {first_line(wrong)}") from wrong
     finally:
         ort.set_default_logger_severity(_WARNING)
     got = session.get_providers()[0]
@@ -110,12 +105,14 @@ def prove(device: str) -> str:
     Raises:
         MissingExtraError, UsageError: as :func:`open_session`.
     """
-    session = open_session(_doubling_model(), what="onnxruntime", device=device)
+    import numpy as np
+
+    opened = open_session(_doubling_model(), what="onnxruntime", device=device)
     x = np.arange(4, dtype=np.float32)
-    (y,) = session.run.run(["y"], {"x": x})
+    (y,) = opened.session.run(["y"], {"x": x})
     if not np.array_equal(y, 2 * x):
-        raise MllmriskError(f"onnxruntime computes wrong results on {session.provider}")
-    return session.provider
+        raise MllmriskError(f"onnxruntime computes wrong results on {opened.provider}")
+    return opened.provider
 
 
 def missing_cuda(ort: Any) -> str:
@@ -161,7 +158,8 @@ def _preload(ort: Any) -> None:
             preload()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a sentence of our own."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

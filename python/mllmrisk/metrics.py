@@ -135,7 +135,7 @@ def difference(
         bounded: values are shares in [0, 1] (checked), and few events widen the interval.
         **resampling: see `Resampling`.
     """
-    sides = (_floats(values_a), _ids(clusters_a), _floats(values_b), _ids(clusters_b))
+    sides = (_floats(values_a, "values_a"), _ids(clusters_a), _floats(values_b, "values_b"), _ids(clusters_b))
     return _contrast(_core.metrics_difference(*sides, paired, bounded, _plan(**resampling)))
 
 
@@ -150,7 +150,7 @@ def slope(values: ArrayLike, levels: ArrayLike, clusters: ArrayLike, **resamplin
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """(n,) p-values adjusted for their number by Holm's step-down method (Holm 1979), in their own order."""
-    return np.array(_core.metrics_holm(_floats(p_values).tolist()))
+    return np.array(_core.metrics_holm(_floats(p_values, "p_values").tolist()))
 
 
 def auc(scores: ArrayLike, labels: ArrayLike, *, strata: ArrayLike | None = None) -> float:
@@ -162,17 +162,17 @@ def auc(scores: ArrayLike, labels: ArrayLike, *, strata: ArrayLike | None = None
         strata: (n,) integers: compare only rows of one stratum (scores of one model); each stratum weighs as many as
             it has pairs.
     """
-    return _core.metrics_detection_value("auc", _floats(scores), _flags(labels), _optional_ids(strata), None)
+    return _core.metrics_detection_value("auc", _floats(scores, "scores"), _flags(labels), _optional_ids(strata), None)
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike, *, strata: ArrayLike | None = None) -> float:
     """Σ (gain in recall) × precision over thresholds, as scikit-learn defines it; arguments as in `auc`."""
-    return _core.metrics_detection_value("ap", _floats(scores), _flags(labels), _optional_ids(strata), None)
+    return _core.metrics_detection_value("ap", _floats(scores, "scores"), _flags(labels), _optional_ids(strata), None)
 
 
 def eer(scores: ArrayLike, labels: ArrayLike, *, strata: ArrayLike | None = None) -> float:
     """Rate where misses equal false alarms on the linearly interpolated ROC curve; arguments as in `auc`."""
-    return _core.metrics_detection_value("eer", _floats(scores), _flags(labels), _optional_ids(strata), None)
+    return _core.metrics_detection_value("eer", _floats(scores, "scores"), _flags(labels), _optional_ids(strata), None)
 
 
 def accuracy(scores: ArrayLike, labels: ArrayLike, threshold: ArrayLike) -> float:
@@ -213,7 +213,7 @@ def detection(
         threshold: one, or one per row, for `accuracy`, `detection_rate` and `false_alarm_rate`.
         **resampling: see `Resampling`.
     """
-    rows = _floats(scores)
+    rows = _floats(scores, "scores")
     thresholds = _thresholds(threshold, rows)
     strata = _optional_ids(strata)
     plan = _plan(**resampling)
@@ -246,7 +246,7 @@ def detection_difference(
         threshold: see `scores`.
         **resampling: see `Resampling`.
     """
-    rows, fakes, of_group = _floats(scores), _flags(labels), _ids(groups, "groups")
+    rows, fakes, of_group = _floats(scores, "scores"), _flags(labels), _ids(groups, "groups")
     if of_group.shape == fakes.shape and not np.isin(of_group[fakes], (0, 1)).all():
         raise ValueError("groups: a fake row is in neither group 1 nor group 0")
     thresholds = _thresholds(threshold, rows)
@@ -259,7 +259,7 @@ def detection_difference(
 
 def tie_share(scores: ArrayLike, labels: ArrayLike) -> float:
     """Share of (real, fake) pairs with the same score: how much of an AUC is counted at half."""
-    return _core.metrics_tie_share(_floats(scores), _flags(labels))
+    return _core.metrics_tie_share(_floats(scores, "scores"), _flags(labels))
 
 
 def threshold_at_fpr(real_scores: ArrayLike, fpr: float) -> Threshold:
@@ -268,7 +268,7 @@ def threshold_at_fpr(real_scores: ArrayLike, fpr: float) -> Threshold:
     None, with a reason, where not one false alarm is allowed (`too_few_reals`), or where tied reals leave fewer than
     half of the allowed ones within reach (`ties`).
     """
-    value, rate_above, reason = _core.metrics_threshold_at_fpr(_floats(real_scores), fpr)
+    value, rate_above, reason = _core.metrics_threshold_at_fpr(_floats(real_scores, "real_scores"), fpr)
     return Threshold(value, rate_above, reason)
 
 
@@ -293,7 +293,7 @@ def calibration_error(
     """
     plan = _plan(**resampling)
     raw = _core.metrics_calibration_error(
-        _floats(probabilities), _flags(labels), _ids(clusters), bins, equal_mass, plan
+        _floats(probabilities, "probabilities"), _flags(labels), _ids(clusters), bins, equal_mass, plan
     )
     return _interval(raw)
 
@@ -338,7 +338,7 @@ def rogan_gladen(
     if min(validation) < 0:
         raise ValueError("validation: a count is negative")
     counts = (int(validation[0]), int(validation[1]), int(validation[2]), int(validation[3]))
-    return _interval(_core.metrics_rogan_gladen(_floats(flags), _ids(clusters), counts, _plan(**resampling)))
+    return _interval(_core.metrics_rogan_gladen(_floats(flags, "flags"), _ids(clusters), counts, _plan(**resampling)))
 
 
 class RateCounter:
@@ -384,7 +384,7 @@ class ScoreHistogram:
 
     def update(self, scores: ArrayLike, labels: ArrayLike) -> None:
         """Counts (n,) scores and (n,) labels (true is fake)."""
-        self._histogram.update(_floats(scores), _flags(labels))
+        self._histogram.update(_floats(scores, "scores"), _flags(labels))
 
     def merge(self, other: ScoreHistogram) -> None:
         """Adds what another histogram of the same bins counted."""
@@ -409,22 +409,23 @@ def _plan(
 
 def _interval(raw: tuple[float, tuple[float, float] | None]) -> Interval:
     value, bounds = raw
-    return Interval(value, *(bounds or (None, None)))
+    low, high = bounds or (None, None)
+    return Interval(value, low, high)
 
 
 def _contrast(raw: tuple[float, tuple[float, float] | None, float]) -> Contrast:
     value, bounds, p_value = raw
-    return Contrast(value, *(bounds or (None, None)), p_value)
+    low, high = bounds or (None, None)
+    return Contrast(value, low, high, p_value)
 
 
 def _at_threshold(metric: Metric, scores: ArrayLike, labels: ArrayLike, threshold: ArrayLike) -> float:
-    rows = _floats(scores)
+    rows = _floats(scores, "scores")
     return _core.metrics_detection_value(metric, rows, _flags(labels), None, _thresholds(threshold, rows))
 
 
-def _floats(values: ArrayLike) -> NDArray[np.float64]:
-    array = np.ascontiguousarray(values, dtype=np.float64)
-    return _one_dimensional(array, "values")
+def _floats(values: ArrayLike, name: str = "values") -> NDArray[np.float64]:
+    return _one_dimensional(np.ascontiguousarray(values, dtype=np.float64), name)
 
 
 def _flags(labels: ArrayLike, name: str = "labels") -> NDArray[np.bool_]:
@@ -455,7 +456,7 @@ def _thresholds(threshold: ArrayLike | None, scores: NDArray[np.float64]) -> NDA
     if threshold is None:
         return None
     given = np.asarray(threshold, dtype=np.float64)
-    return np.full(scores.shape, given) if given.ndim == 0 else _floats(given)
+    return np.full(scores.shape, given) if given.ndim == 0 else _floats(given, "threshold")
 
 
 def _table(values: ArrayLike, name: str) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ chains that have a name (`recompressed`, `social`, ...). Everything runs in the 
 from __future__ import annotations
 
 import difflib
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,9 +66,10 @@ def apply(image: npt.NDArray[np.uint8], chain: str, *, seed: int = 0) -> npt.NDA
         UsageError: the text is no chain, or the array no image.
     """
     canonical(chain)
+    _check(image)
     try:
         return _core.perturb(image, chain, seed)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from None
 
 
@@ -85,11 +87,18 @@ def encode(source: Source | npt.NDArray[np.uint8], chain: str, *, seed: int = 0,
         ImageError: the file gives no image.
     """
     canonical(chain)
-    plain = source if hasattr(source, "dtype") else _plain(source)
+    if isinstance(source, bytes | bytearray | memoryview | str | os.PathLike):
+        return _core.reencode(_plain(source), chain, seed, limits)
+    _check(source)
     try:
-        return _core.reencode(plain, chain, seed, limits)
-    except (TypeError, ValueError) as error:
+        return _core.reencode(source, chain, seed, limits)
+    except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _check(image: npt.NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != "uint8":
+        raise UsageError(f"an image is (height, width, 3) uint8, not {image.shape} {image.dtype}")
 
 
 def _hint(chain: str) -> str:

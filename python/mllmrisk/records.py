@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
 
-Label = Literal["real", "fake"]
+#: `unknown` only where images are scored without labels (`mllmrisk detect`); no estimate counts such an image.
+Label = Literal["real", "fake", "unknown"]
 #: `real` stands in the paradigm column of photographs, so that figures about them have a group of their own.
 Paradigm = Literal["real", "diffusion", "mllm", "mllm-conditioned", "unknown"]
 PARADIGMS: tuple[str, ...] = get_args(Paradigm)
@@ -46,7 +47,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: stable name within a run.
-        label: `real` (a photograph) or `fake` (made by a generator).
+        label: `real` (a photograph), `fake` (made by a generator) or `unknown`.
         image: sha256 of the stored bytes, None unless the outcome is `ok`.
         source: group for splits: images of one source never stand on both sides.
         path: where the image came from, as its manifest wrote it.
@@ -137,6 +138,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         method: how value and interval were computed, in words.
         at: the false-alarm rate of a detection rate.
         n_clusters, cluster_by: the resampled units of the interval and what they are.
+        low_within, high_within: the interval for other images of the *same* sources, where `low` and `high` resample
+            whole sources and so speak of images from elsewhere.
         confounded, confounded_by: whether a leak probe reaches the figure, and which.
     """
 
@@ -166,6 +169,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     p_adjusted: float | None = None
     n_clusters: int | None = None
     cluster_by: str | None = None
+    low_within: float | None = None
+    high_within: float | None = None
     confounded: bool = False
     confounded_by: list[str] = []
     evidence: Evidence | None = None

@@ -25,7 +25,9 @@ class Registry(Generic[T]):
     Nothing is imported until :meth:`get` asks for it, so that `mllmrisk list` costs no torch.
     """
 
-    def __init__(self, word: str, group: str, table: Mapping[str, str], extras: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, word: str, group: str, table: Mapping[str, str], extras: Mapping[str, str] | None = None
+    ) -> None:
         """Makes a registry.
 
         Args:

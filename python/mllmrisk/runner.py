@@ -103,11 +103,11 @@ def _experiments(suite: config.Suite, profile: config.Profile, request: Request)
         factory = EXPERIMENTS.get(kind)
         where = f"suite {suite.name}, experiment {kind}"
         filled = dict(table)
-        fields = factory.Parameters.__struct_fields__
+        fields = factory.accepts.__struct_fields__
         for name, values in (("judges", profile.judges), ("detectors", [*profile.detectors, *request.detectors])):
             if name in fields and not filled.get(name):
                 filled[name] = values
-        experiment = factory(config.parameters(filled, factory.Parameters, where))
+        experiment = factory(config.parameters(filled, factory.accepts, where))
         for extra in experiment.needs():
             _check_extra(kind, extra)
         made.append(experiment)
@@ -230,11 +230,22 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def describe(asked: Plan) -> Iterable[str]:
-    """The plan of a run in lines, for `--dry-run`."""
+def outline(asked: Plan) -> dict[str, Any]:
+    """The plan of a run for programs, for `--dry-run --json`."""
     counts: dict[str, int] = {}
     for entry in asked.manifest.entries:
         counts[entry.sample.paradigm] = counts.get(entry.sample.paradigm, 0) + 1
+    return {
+        "spec": msgspec.to_builtins(asked.spec),
+        "images": counts,
+        "experiments": [experiment.kind for experiment in asked.experiments],
+        "out": str(asked.out),
+    }
+
+
+def describe(asked: Plan) -> Iterable[str]:
+    """The plan of a run in lines, for `--dry-run`."""
+    counts = outline(asked)["images"]
     yield f"suite {asked.suite.name} (version {asked.suite.version}): {asked.suite.about}"
     yield f"profile {asked.profile.name}: {asked.profile.about}"
     yield f"images: {len(asked.manifest.entries)} ({', '.join(f'{n} {p}' for p, n in sorted(counts.items()))})"

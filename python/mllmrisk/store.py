@@ -279,7 +279,9 @@ class Store:
         if not path.exists():
             raise StoreError(f"{self.root} has no estimates yet; run `mllmrisk evaluate` with the same --out to go on")
         document = json.loads(path.read_bytes())
-        rows = [msgspec.convert({k: v for k, v in row.items() if k != "cell"}, Estimate) for row in document["estimates"]]
+        rows = [
+            msgspec.convert({k: v for k, v in row.items() if k != "cell"}, Estimate) for row in document["estimates"]
+        ]
         return document["run"], rows
 
 
@@ -300,8 +302,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     with _temporary(path) as (handle, name):
         with os.fdopen(handle, "wb") as out:
             out.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
 
 
 @contextlib.contextmanager
@@ -311,4 +313,4 @@ def _temporary(path: Path) -> Iterator[tuple[int, str]]:
         yield handle, name
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            Path(name).unlink()

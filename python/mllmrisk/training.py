@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mllmrisk import manifest
+from mllmrisk import detectors, manifest
+from mllmrisk.detectors.base import Detector
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments import crossfit, recipes
 from mllmrisk.experiments.study import Study
@@ -70,7 +71,7 @@ def train(
             study = Study(store, seed=seed, resamples=0, threads=threads, progress=tell)
             recipe = FAMILIES[family]
             trained = crossfit.train(study, recipe, view, study.samples, seed=seed)
-            assert recipe.columns is not None  # noqa: S101 (a family is kept as a file)
+            assert recipe.columns is not None
             card = crossfit.card(recipe.columns, view, "all", trained, study.samples, RATES)
             from mllmrisk.detectors.forensic import to_onnx
 
@@ -110,10 +111,8 @@ def detect(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[object, list[Detected]]:
+) -> tuple[Detector, list[Detected]]:
     """Scores every image of a manifest (labels are not needed); one that cannot be read is unscored with a reason."""
-    from mllmrisk import detectors
-
     detector = detectors.load(detector_name, device=device)
     given = manifest.read(images, labelled=False)
     found: list[Detected] = []

@@ -164,7 +164,18 @@ def test_a_run_opens_from_python(finished):
 def test_a_run_killed_again_and_again_ends_with_the_same_figures(finished, suite, collection, tmp_path, moments):
     """SIGKILL at several moments, each time the same call: nothing lost, nothing different, nothing scored twice."""
     out = tmp_path / "killed"
-    call = [sys.executable, "-m", "mllmrisk.cli.main", "evaluate", "--suite", suite, "--images", collection, "--out", out]
+    call = [
+        sys.executable,
+        "-m",
+        "mllmrisk.cli.main",
+        "evaluate",
+        "--suite",
+        suite,
+        "--images",
+        collection,
+        "--out",
+        out,
+    ]
     kept: set[tuple[str, ...]] = set()
     for moment in range(moments):
         process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -221,13 +232,11 @@ def test_bad_images_are_listed_and_the_rest_goes_on(suite, collection, tmp_path)
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.png").write_text("not an image")
     (folder / "cut.jpg").write_bytes((folder / "real_0_0.jpg").read_bytes()[:900])
-    lines += [
-        f"{name},fake,mllm,mllm 1,source fake 1" for name in ("empty.jpg", "text.png", "cut.jpg", "gone.jpg")
-    ]
+    lines += [f"{name},fake,mllm,mllm 1,source fake 1" for name in ("empty.jpg", "text.png", "cut.jpg", "gone.jpg")]
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     out = tmp_path / "run"
     smoke = suite.with_name("smoke.toml")
-    smoke.write_text(SUITE.split("[[experiments]]\nkind = \"contrast\"")[0])
+    smoke.write_text(SUITE.split('[[experiments]]\nkind = "contrast"')[0])
     done = run("evaluate", "--suite", smoke, "--images", folder / "manifest.csv", "--out", out, code=3)
     assert "4 image(s) could not be used" in done.stderr
     mllm = next(

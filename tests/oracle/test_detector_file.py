@@ -20,7 +20,7 @@ def rows(seed: int, shift: float = 1.0) -> Rows:
     values[:, :5] += shift * labels[:, None]
     values *= 10.0 ** rng.integers(-3, 4, width)
     values[:, 7] = 3.25  # a constant column
-    return Rows(values.astype(np.float32), labels, groups, np.ones(240), np.ones(240, dtype=bool))
+    return Rows(values.astype(np.float32), labels, groups, np.arange(240), np.ones(240), np.ones(240, dtype=bool))
 
 
 def card(**more: object) -> Card:

@@ -31,7 +31,7 @@ def test_every_packaged_suite_is_valid(name: str):
     assert suite.name == name
     for table in suite.experiments:
         factory = EXPERIMENTS.get(table["kind"])
-        factory(config.parameters(table, factory.Parameters, name))
+        factory(config.parameters(table, factory.accepts, name))
 
 
 @pytest.mark.parametrize("name", config.names("profiles"))
@@ -46,7 +46,7 @@ def test_an_unknown_key_is_an_error_that_names_it(tmp_path):
         config.suite(str(path))
     detection = EXPERIMENTS.get("detection")
     with pytest.raises(UsageError, match="Did you mean 'views'"):
-        config.parameters({"kind": "detection", "view": ["native"]}, detection.Parameters, "suite x")
+        config.parameters({"kind": "detection", "view": ["native"]}, detection.accepts, "suite x")
 
 
 def test_an_unknown_suite_gets_a_suggestion():

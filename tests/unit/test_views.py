@@ -71,7 +71,9 @@ def test_laundered_images_end_in_one_size_even_when_they_shrink(given):
     samples, _, files = given
     for chain in ("jpeg:50", "resize:0.5", "resize:0.75+jpeg:80"):
         way = laundered(chain)
-        sizes = {(c.width, c.height) for s in samples for c in [images.probe(perturb.encode(files[s.id], way.chain(s)))]}
+        sizes = {
+            (c.width, c.height) for s in samples for c in [images.probe(perturb.encode(files[s.id], way.chain(s)))]
+        }
         assert len(sizes) == 1, chain
 
 

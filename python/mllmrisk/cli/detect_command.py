@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the core [default: all cores].")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON (with -o).")
-def command(  # noqa: PLR0913 (one parameter per option)
+def command(
     detector: str, images: Path, out: Path | None, device: str, threads: int | None, force: bool, as_json: bool
 ) -> int:
     """Score images with a detector: a logit, a calibrated probability, and a call per false-alarm rate.
@@ -63,7 +63,12 @@ def _csv(detector: Detector, found: Sequence[Detected]) -> str:
     calls = [f"fake_at_{rate:g}" for rate in rates]
     writer.writerow(["path", "label", "paradigm", "generator", "score", "probability", *calls, "error"])
     for sample, score in found:
-        known = [sample.path, "" if sample.label == "unknown" else sample.label, sample.paradigm, sample.generator or ""]
+        known = [
+            sample.path,
+            "" if sample.label == "unknown" else sample.label,
+            sample.paradigm,
+            sample.generator or "",
+        ]
         if score.value is None:
             writer.writerow([*known, "", "", *([""] * len(rates)), score.reason])
         else:

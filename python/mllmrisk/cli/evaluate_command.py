@@ -25,7 +25,7 @@ from mllmrisk.cli.progress import Progress
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
 @click.pass_context
-def command(  # noqa: PLR0913 (one parameter per option)
+def command(
     ctx: click.Context,
     suite: str,
     profile: str,
@@ -50,9 +50,7 @@ def command(  # noqa: PLR0913 (one parameter per option)
     """  # noqa: D301 (click's \b)
     from mllmrisk import runner
 
-    request = runner.Request(
-        suite, profile, images, out, limit, samples, seed, device, threads, detectors
-    )
+    request = runner.Request(suite, profile, images, out, limit, samples, seed, device, threads, detectors)
     if dry_run:
         asked = runner.plan(request)
         click.echo(json.dumps(runner.outline(asked)) if as_json else "\n".join(runner.describe(asked)))

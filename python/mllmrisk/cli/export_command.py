@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from mllmrisk.cli.output import check_free, check_suffix, replacing
-from mllmrisk.errors import MissingExtraError
+from mllmrisk.extras import optional
 from mllmrisk.records import Estimate, Sample
 from mllmrisk.store import Store
 
@@ -95,16 +95,13 @@ def _write_jsonl(path: Path, columns: list[str], rows: Iterator[Row]) -> int:
 
 
 def _write_parquet(path: Path, columns: list[str], rows: Iterator[Row]) -> int:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError("Parquet", "parquet") from missing
+    pyarrow = optional("pyarrow", "Parquet", "parquet")
+    parquet = optional("pyarrow.parquet", "Parquet", "parquet")
     table = [{name: _flat(row.get(name)) for name in columns} for row in rows]
     arrays = {name: pyarrow.array([row[name] for row in table]) for name in columns}
     # a column without any value has no type of its own; text is what every reader takes
     arrays = {k: a.cast(pyarrow.string()) if pyarrow.types.is_null(a.type) else a for k, a in arrays.items()}
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path)
+    parquet.write_table(pyarrow.table(arrays), path)
     return len(table)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk.cli.output import check_free, replacing
-from mllmrisk.errors import MissingExtraError
+from mllmrisk.extras import optional
 from mllmrisk.manifest import printable
 
 #: Rows of a Parquet row group: hundreds of columns need large groups, or the footer outgrows the data.
@@ -190,9 +190,4 @@ def _one_line(path: str) -> str:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError("Parquet", "parquet") from missing
-    return pyarrow, pyarrow.parquet
+    return optional("pyarrow", "Parquet", "parquet"), optional("pyarrow.parquet", "Parquet", "parquet")

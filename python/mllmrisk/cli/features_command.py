@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mllmrisk.cli import feature_files, inputs
-from mllmrisk.cli.main import FAILED_UNITS
+from mllmrisk.cli.main import FAILED_UNITS, INTERRUPTED
 from mllmrisk.cli.output import check_suffix, cores
 from mllmrisk.cli.progress import Progress
 from mllmrisk.errors import UsageError
@@ -54,11 +54,15 @@ def command(paths: tuple[str, ...], out: Path, chosen: str, threads: int, force:
         raise UsageError("no image among the paths; a folder gives its files with an image's suffix")
     errors: Counter[str] = Counter()
     rows = 0
-    with feature_files.opened(out, names) as writer:
-        for block in _blocks(inputs.files(paths), total, _list(chosen), threads):
-            writer.write(block)
-            rows += len(block.paths)
-            errors.update(reason.code for reason in block.reasons.values())
+    try:
+        with feature_files.opened(out, names) as writer:
+            for block in _blocks(inputs.files(paths), total, _list(chosen), threads):
+                writer.write(block)
+                rows += len(block.paths)
+                errors.update(reason.code for reason in block.reasons.values())
+    except KeyboardInterrupt:
+        click.echo("mllmrisk: interrupted; nothing was written", err=True)
+        return INTERRUPTED
     _say(rows, errors, len(names), out, as_json)
     return FAILED_UNITS if errors else 0
 

@@ -22,17 +22,21 @@ def check(arguments: Sequence[str]) -> None:
             continue
         if not glob.has_magic(argument):
             raise UsageError(f"no such file or folder: {argument}")
-        if next(_matching(argument), None) is None:
+        if not _matching(argument):
             raise UsageError(f"the pattern {argument} matches no file")
 
 
-def _matching(pattern: str) -> Iterator[Path]:
-    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (pathlib takes no absolute patterns)
-    return (path for path in map(Path, found) if not path.is_dir())
+def _matching(pattern: str) -> list[Path]:
+    """The files that a pattern matches, sorted; `**` does not follow links to folders, so that a loop of links ends."""
+    anchor = Path(Path(pattern).anchor)
+    try:
+        return sorted(path for path in anchor.glob(str(Path(pattern).relative_to(anchor))) if not path.is_dir())
+    except ValueError as wrong:
+        raise UsageError(f"{pattern}: {wrong}") from wrong
 
 
 def files(arguments: Sequence[str]) -> Iterator[str]:
-    """The files meant, one at a time: nothing is held in memory but the folder that is being read.
+    """The files meant, one at a time: nothing is held in memory but the folder (or the pattern) that is being read.
 
     A file that is named is taken whatever its suffix; of a folder, the image suffixes are taken, in the order of
     names; links to folders are not followed, so that a loop of links ends.

@@ -51,7 +51,7 @@ def _features() -> Rows:
 def _perturbations() -> Rows:
     from mllmrisk import perturb
 
-    return [{"name": form, "about": about} for form, about in perturb.describe().items()]
+    return [{"name": p.grammar, "about": p.what, "chain": p.chain} for p in perturb.describe()]
 
 
 KINDS = {
@@ -88,6 +88,8 @@ def command(kinds: tuple[str, ...], as_json: bool) -> None:
 def _line(row: dict[str, Any]) -> str:
     parts = [f"({row['set']}, {row['dimension']} values)"] if "dimension" in row else []
     parts.append(str(row["about"]))
+    if row.get("chain"):
+        parts.append(f"= {row['chain']}")
     if row.get("extra"):
         parts.append(f"[pip install 'mllmrisk[{row['extra']}]']")
     return " ".join(part for part in parts if part)

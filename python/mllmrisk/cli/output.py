@@ -19,7 +19,8 @@ def check_suffix(path: Path, known: tuple[str, ...]) -> str:
     """
     suffix = path.suffix.lower()
     if suffix not in known:
-        raise UsageError(f"{path}: the name must end in {', '.join(known[:-1])} or {known[-1]}")
+        names = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+        raise UsageError(f"{path}: the name must end in {names}")
     return suffix
 
 

@@ -13,7 +13,9 @@ from mllmrisk.cli.progress import Progress
 
 
 @click.command(name="train")
-@click.option("--images", required=True, type=click.Path(path_type=Path), metavar="MANIFEST|DIR", help="Labelled images.")
+@click.option(
+    "--images", required=True, type=click.Path(path_type=Path), metavar="MANIFEST|DIR", help="Labelled images."
+)
 @click.option("--family", default="forensic", show_default=True, help="Kind of detector.")
 @click.option(
     "--view",
@@ -27,7 +29,7 @@ from mllmrisk.cli.progress import Progress
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the core [default: all cores].")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs.")
-def command(  # noqa: PLR0913 (one parameter per option)
+def command(
     images: Path, family: str, view: str, out: Path, seed: int, threads: int | None, force: bool, as_json: bool
 ) -> int:
     """Train a detector on labelled images and write it as an ONNX file.
@@ -45,7 +47,9 @@ def command(  # noqa: PLR0913 (one parameter per option)
         click.echo(json.dumps({**made._asdict(), "path": str(made.path)}))
     else:
         click.echo(f"{made.path}: trained on {made.real} photographs and {made.fake} generated images ({view} view)")
-        click.echo(f"AUC {made.inner_auc:.3f} inside the training images, split by {made.groups}; new sources may differ")
+        click.echo(
+            f"AUC {made.inner_auc:.3f} inside the training images, split by {made.groups}; new sources may differ"
+        )
         for rate, value in made.thresholds.items():
             text = f"logit {value:.3f}" if isinstance(value, float) else f"none ({value})"
             click.echo(f"threshold at {float(rate):.0%} false alarms: {text}")

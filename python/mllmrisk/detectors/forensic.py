@@ -64,7 +64,7 @@ class Forensic:
         data = _read(model)
         self.version = hashlib.sha256(data).hexdigest()[:16]
         self.name = name or (model.stem if isinstance(model, Path) else "forensic")
-        self._session = inference.open_session(data, what=f"the detector {self.name!r}", device=device).session
+        self._session = inference.open_session(data, what=f"the detector {self.name!r}", device=device).run
         self.card = _card(self._session, self.name)
         known = set(features.names("all"))
         missing = [column for column in self.card.features if column not in known]
@@ -95,7 +95,8 @@ class Forensic:
                 for i, logit in zip(good, self.logits(found.values[good]), strict=True):
                     totals[i].append(float(logit))
         return [
-            Score(None, reasons[i]) if i in reasons else Score(float(np.mean(logits))) for i, logits in enumerate(totals)
+            Score(None, reasons[i]) if i in reasons else Score(float(np.mean(logits)))
+            for i, logits in enumerate(totals)
         ]
 
 
@@ -190,13 +191,10 @@ def _clip() -> float:
 
 def _tree_attributes(trees: Any, weight: float) -> dict[str, Any]:
     """ONNX attributes of a fitted `GradientBoostingClassifier` whose leaves are scaled by `weight`."""
-    columns: dict[str, list[Any]] = {
-        key: []
-        for key in (
-            "nodes_treeids nodes_nodeids nodes_featureids nodes_values nodes_modes nodes_truenodeids "
-            "nodes_falsenodeids target_treeids target_nodeids target_ids target_weights"
-        ).split()
-    }
+    nodes = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
+    targets = ("treeids", "nodeids", "ids", "weights")
+    columns: dict[str, list[Any]] = {f"nodes_{name}": [] for name in nodes}
+    columns |= {f"target_{name}": [] for name in targets}
     for tree_id, estimator in enumerate(trees.estimators_[:, 0]):
         tree = estimator.tree_
         for node in range(tree.node_count):

@@ -16,14 +16,14 @@ class Experiment(Protocol):
 
     Attributes:
         kind: its name in suites and in `estimates.json`.
-        Parameters: what a suite may set, with defaults.
+        accepts: the parameters that a suite may set, with defaults.
     """
 
     kind: str
-    Parameters: type[msgspec.Struct]
+    accepts: type[msgspec.Struct]
 
     def __init__(self, parameters: Any) -> None:
-        """Takes an instance of `Parameters`."""
+        """Takes an instance of `accepts`."""
         ...
 
     def needs(self) -> Iterable[str]:

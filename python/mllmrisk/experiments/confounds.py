@@ -28,9 +28,7 @@ def marked(estimates: Sequence[Estimate]) -> list[Estimate]:
         if row.experiment in _REACHABLE:
             for auc in _aucs_behind(row, aucs):
                 reached |= {str(leak.detector) for leak in leaks if _reaches(leak, auc)}
-        found.append(
-            msgspec.structs.replace(row, confounded=True, confounded_by=sorted(reached)) if reached else row
-        )
+        found.append(msgspec.structs.replace(row, confounded=True, confounded_by=sorted(reached)) if reached else row)
     return found
 
 
@@ -39,6 +37,7 @@ def _key(row: Estimate) -> tuple[str | None, ...]:
 
 
 def _aucs_behind(row: Estimate, aucs: dict[tuple[str | None, ...], Estimate]) -> list[Estimate]:
+    keys: list[tuple[str | None, ...]]
     if row.experiment == "contrast":
         sides = (row.contrast or "").partition(": ")[2].split(" - ")
         keys = [("detection", row.detector, row.trained_on, row.perturbation, side, None) for side in sides]

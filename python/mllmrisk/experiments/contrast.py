@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mllmrisk import metrics
 from mllmrisk.experiments import detecting
@@ -38,7 +39,7 @@ class Contrast:
     """Differences between paradigms under each view, with Holm-adjusted p-values over all of them."""
 
     kind = "contrast"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters."""
@@ -69,22 +70,33 @@ class Contrast:
         units = detecting.clusters(study, rows.samples)
         sides = [s for s in study.samples if s.paradigm in {"real", first, second}]
         found = []
-        measures = [("auc", None, rows.scores)]
+        measures: list[tuple[metrics.Metric, float | None, NDArray[np.float64]]] = [("auc", None, rows.scores)]
         if self.parameters.rate in rows.margins:
             measures.append(("detection_rate", self.parameters.rate, rows.margins[self.parameters.rate]))
+        inside = detecting.within_sources(study, rows.samples)
         for measure, at, scores in measures:
-            result = metrics.detection_difference(
-                measure,
-                scores,
-                labels,
-                side,
-                units.ids,
-                strata=rows.strata if at is None else None,
-                threshold=None if at is None else 0.0,
-                resamples=study.resamples,
-                seed=study.seed,
-                threads=study.threads,
-            )
+
+            def over(
+                ids: NDArray[np.int64],
+                measure: metrics.Metric = measure,
+                at: float | None = at,
+                scores: NDArray[np.float64] = scores,
+            ) -> metrics.Contrast:
+                return metrics.detection_difference(
+                    measure,
+                    scores,
+                    labels,
+                    side,
+                    ids,
+                    strata=rows.strata if at is None else None,
+                    threshold=None if at is None else 0.0,
+                    resamples=study.resamples,
+                    seed=study.seed,
+                    threads=study.threads,
+                )
+
+            result = over(units.ids)
+            within = over(inside.ids) if inside else None
             found.append(
                 Estimate(
                     experiment="contrast",
@@ -98,13 +110,15 @@ class Contrast:
                     value=result.value,
                     low=result.low,
                     high=result.high,
+                    low_within=None if within is None else within.low,
+                    high_within=None if within is None else within.high,
                     p_value=result.p_value,
                     detector=FORENSIC.name,
                     trained_on="all",
                     perturbation=view,
                     contrast=f"{measure}: {first} - {second}",
                     at=at,
-                    n_clusters=units.count,
+                    n_clusters=units.units,
                     cluster_by=units.by,
                     evidence=Evidence(
                         scorer=f"{FORENSIC.name}/{view}/all",

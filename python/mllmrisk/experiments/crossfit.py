@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from mllmrisk import features, metrics
 from mllmrisk.experiments.study import Study, Table
-from mllmrisk.experiments.views import CROP, ENCODER, VIEWS, Arm, crops
+from mllmrisk.experiments.views import CROP, ENCODER, VIEWS, Arm, augmented
 from mllmrisk.records import Sample, Score
 
 if TYPE_CHECKING:
     from mllmrisk.detectors.fitting import Fitted
     from mllmrisk.detectors.forensic import Card
 
-#: Off-centre crops added to the training rows of the `recompressed` view.
-EXTRA_CROPS = 4
+#: Augmented copies of each training image in the `recompressed` view.
+AUGMENTED = 2
 #: Fewest generated images that a model is trained on.
 FEWEST = 4
 
@@ -35,14 +35,14 @@ class Recipe(NamedTuple):
     Attributes:
         name: as it stands in the `detector` column.
         table: the vectors of every image under an arm.
-        columns: names of the vector's columns where the model is kept as a file, None where it is not.
-        crops: whether off-centre crops multiply the training rows of the `recompressed` view.
+        columns: the features in the vector where the model is kept as a file, None where it is not.
+        augmented: whether augmented copies multiply the training rows of the `recompressed` view.
     """
 
     name: str
     table: Callable[[Study, Arm], Table]
-    columns: str | None = None
-    crops: bool = False
+    columns: tuple[str, ...] | None = None
+    augmented: bool = False
 
 
 class Plan(NamedTuple):
@@ -128,9 +128,7 @@ def _fold(
     seen = [s for s in study.samples if fold_of[s.id] != fold and (s.label == "real" or plan.include(s))]
     if sum(s.label == "fake" for s in seen) < FEWEST:
         for way in waiting:
-            study.store.add_scores(
-                scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out}
-            )
+            study.store.add_scores(scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out})
         return
     fitted = train(study, recipe, plan.view, seen, seed=study.seed + repeat)
     if recipe.columns is not None:
@@ -159,7 +157,7 @@ class Trained(NamedTuple):
 
     fitted: Fitted
     inner: dict[str, float]
-    names: str | None
+    columns: tuple[str, ...] | None
 
 
 def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, seed: int) -> Trained:
@@ -167,8 +165,8 @@ def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, se
     from mllmrisk.detectors.fitting import Rows, fit
 
     ways = [study.arm(view)]
-    if recipe.crops and view == "recompressed":
-        ways += crops(EXTRA_CROPS)
+    if recipe.augmented and view == "recompressed":
+        ways += augmented(AUGMENTED, study.containers, study.seed)
     wanted = {s.id for s in seen}
     values, labels, ids, primary = [], [], [], []
     for i, way in enumerate(ways):
@@ -182,6 +180,7 @@ def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, se
         np.concatenate(values),
         np.array(labels, dtype=bool),
         study.group_of(ids),
+        np.unique([s.id for s in ids], return_inverse=True)[1].astype(np.int64),
         _weights(study, ids),
         np.array(primary, dtype=bool),
     )
@@ -191,11 +190,20 @@ def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, se
 
 
 def _weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
-    """Each row's weight: groups count by the square root of their size, so that one large source does not rule."""
+    """Each row's weight; all sum to the number of images, so that augmented copies do not weaken regularisation.
+
+    Photographs and generated images weigh the same, and among these each paradigm; a group counts by the square root
+    of its size, so that one large source does not rule.
+    """
     groups = study.group_of(rows)
-    sizes = np.bincount(groups)
-    weights = 1.0 / np.sqrt(sizes[groups])
-    return weights * (len(weights) / weights.sum())
+    weights = 1.0 / np.sqrt(np.bincount(groups)[groups])
+    paradigms = np.array([s.paradigm for s in rows])
+    fakes = len({s.paradigm for s in rows if s.label == "fake"})
+    for paradigm in set(paradigms.tolist()):
+        member = paradigms == paradigm
+        weights[member] /= weights[member].sum() * (1 if paradigm == "real" else fakes)
+    total: NDArray[np.float64] = weights * (len({s.id for s in rows}) / weights.sum())
+    return total
 
 
 def thresholds(inner: Mapping[str, float], seen: Sequence[Sample], rates: Sequence[float]) -> dict[str, float | str]:
@@ -218,13 +226,20 @@ def keep(study: Study, recipe: Recipe, plan: Plan, trained: Trained, seen: Seque
     """Stores a model as an ONNX file with its card."""
     from mllmrisk.detectors.forensic import to_onnx
 
-    assert recipe.columns is not None  # noqa: S101 (callers check)
+    assert recipe.columns is not None
     data = to_onnx(trained.fitted, card(recipe.columns, plan.view, plan.trained_on, trained, seen, plan.rates))
     study.store.add_model(name, data, {"trained_on": plan.trained_on, "view": plan.view, "images": len(seen)})
     return data
 
 
-def card(columns: str, view: str, trained_on: str, trained: Trained, seen: Sequence[Sample], rates: Sequence[float]) -> Card:
+def card(
+    columns: tuple[str, ...],
+    view: str,
+    trained_on: str,
+    trained: Trained,
+    seen: Sequence[Sample],
+    rates: Sequence[float],
+) -> Card:
     """What the detector file says of itself."""
     from mllmrisk.detectors.forensic import Card
 
@@ -232,7 +247,7 @@ def card(columns: str, view: str, trained_on: str, trained: Trained, seen: Seque
     sources = sorted({str(s.source) for s in seen if s.source is not None})
     return Card(
         kind="forensic",
-        features=features.names(columns),
+        features=list(features.names(columns)),
         chains=[f"crop:{CROP}+{ENCODER}" if view == VIEWS[2] else "native"],
         view=view,
         thresholds={rate: value for rate, value in found.items() if isinstance(value, float)},

@@ -45,7 +45,7 @@ class Clusters(NamedTuple):
     """Resampled units of some rows: (n,) ids, how many there are, and what they are."""
 
     ids: NDArray[np.int64]
-    count: int
+    units: int
     by: str
 
 
@@ -73,11 +73,21 @@ def clusters(study: Study, rows: Sequence[Sample]) -> Clusters:
             position: dict[str, int] = {}
             offset = int(ids.max()) + 1
             for row in np.flatnonzero(side):
-                ids[row] = offset + position.setdefault(rows[row].id, len(position))
+                ids[row] = offset + position.setdefault(rows[int(row)].id, len(position))
     present = [label for label in ("real", "fake") if (labels == label).any()]
     words = {by[label] for label in present}
     named = words.pop() if len(words) == 1 else f"{by['real']} (photographs), {by['fake']} (generated)"
     return Clusters(ids, len(np.unique(ids)), named)
+
+
+def within_sources(study: Study, rows: Sequence[Sample]) -> Clusters | None:
+    """What is resampled for other images of the same sources: prompts, or images; None where these are `clusters`."""
+    if "source" not in study.groups.by:
+        return None
+    position: dict[str, int] = {}
+    keys = [f"prompt {s.prompt_id}" if s.prompt_id is not None else f"image {s.id}" for s in rows]
+    ids = np.array([position.setdefault(key, len(position)) for key in keys], dtype=np.int64)
+    return Clusters(ids, len(position), "prompt" if any(s.prompt_id for s in rows) else "image")
 
 
 def figures(
@@ -86,6 +96,11 @@ def figures(
     """AUC, AP, EER, accuracy, calibration error and detection rates of one group against all photographs.
 
     Args:
+        study: whose seed, resamples and groups are used.
+        scored: cross-fitted scores, or those of a file.
+        where: the keys of the rows.
+        group: the generated images.
+        rates: false-alarm rates of the detection rates.
         short: AUC and detection rates only.
     """
     members = {s.id for s in group.members}
@@ -97,6 +112,7 @@ def figures(
     if not labels.any() or labels.all():
         return [make("auc", None, method="none: one side has no scored image")]
     units = clusters(study, rows.samples)
+    inside = within_sources(study, rows.samples)
     found: list[Estimate] = []
     options: dict[str, Any] = {"resamples": study.resamples, "seed": study.seed, "threads": study.threads}
 
@@ -105,10 +121,12 @@ def figures(
         given: dict[str, Any] = {"strata": rows.strata} if ranked else {"threshold": 0.0}
         try:
             interval = metrics.detection(metric, scores, labels, units.ids, **given, **options)
+            within = metrics.detection(metric, scores, labels, inside.ids, **given, **options) if inside else None
         except ValueError as why:  # no stratum holds both labels
             found.append(make(metric, None, method=f"none: {why}", at=at, units=units, lost={"undefined": len(sides)}))
             return
-        found.append(make(metric, interval, method=f"{how}; {bootstrap(study, units)}", at=at, units=units))
+        method = f"{how}; {bootstrap(study, units)}"
+        found.append(make(metric, interval, method=method, at=at, units=units, within=within))
 
     add("auc", rows.scores, "pairs scored by one model")
     if not short:
@@ -193,9 +211,7 @@ UNITS: Mapping[str, str] = {
 }
 
 
-def _maker(
-    study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]
-) -> Callable[..., Estimate]:
+def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]) -> Callable[..., Estimate]:
     """A function that makes rows of one group: the keys, counts and evidence that all its figures share."""
     seen = {s.id for s in rows.samples}
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, sides)
@@ -213,6 +229,7 @@ def _maker(
         method: str,
         at: float | None = None,
         units: Clusters | None = None,
+        within: metrics.Interval | None = None,
         lost: Mapping[str, int] | None = None,
     ) -> Estimate:
         reasons = {**unscored, **(lost or {})}
@@ -228,6 +245,8 @@ def _maker(
             value=None if interval is None else interval.value,
             low=None if interval is None else interval.low,
             high=None if interval is None else interval.high,
+            low_within=None if within is None else within.low,
+            high_within=None if within is None else within.high,
             n_unscored=reasons,
             paradigm=group.paradigm,
             generator=group.generator,
@@ -235,7 +254,7 @@ def _maker(
             trained_on=where.trained_on,
             perturbation=where.perturbation,
             at=at,
-            n_clusters=None if units is None else units.count,
+            n_clusters=None if units is None else units.units,
             cluster_by=None if units is None else units.by,
             evidence=_evidence(where, group),
         )

@@ -50,7 +50,7 @@ class Laundering:
     """Detection against perturbation, per paradigm."""
 
     kind = "laundering"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a chain that cannot be read is refused here, before any work."""

@@ -27,7 +27,7 @@ class Leak:
     """Probes fitted and tested as a detector is, on the same splits."""
 
     kind = "leak"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters."""

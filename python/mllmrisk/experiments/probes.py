@@ -6,6 +6,8 @@ thumbnail; `caption` the prompt's words. Each is fitted and tested exactly as a 
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,21 +28,26 @@ _THUMBNAIL = 16
 _HUES = 12
 
 
-def container_vector(container: Container) -> NDArray[np.float32]:
-    """(d,) float32: size, format, coding and metadata facts of a file, none of its pixels."""
+def container_vector(container: Container, *, with_bytes: bool = True) -> NDArray[np.float32]:
+    """(d,) float32: size, format, coding and metadata facts of a file, none of its pixels.
+
+    Args:
+        container: what `mllmrisk.probe` says of the file.
+        with_bytes: whether the file's length, and bytes per pixel, are among them.
+    """
     width, height = float(container.width), float(container.height)
     pixels = width * height
-    tables = [list(table) for table in container.quantisation[:2]]
+    tables: list[list[float]] = [[float(step) for step in table] for table in container.quantisation[:2]]
     tables += [[0.0] * 64] * (2 - len(tables))
-    facts = [
+    facts: list[float] = [
         np.log(width),
         np.log(height),
         np.log(width / height),
         np.log(pixels),
         float(width % 8 == 0 and height % 8 == 0),
         float(width == height),
-        np.log(container.bytes),
-        np.log(container.bytes / pixels),
+        np.log(container.bytes) if with_bytes else 0.0,
+        np.log(container.bytes / pixels) if with_bytes else 0.0,
         *(float(container.format == name) for name in _FORMATS),
         *(float(container.subsampling == name) for name in _SUBSAMPLINGS),
         *(float(container.mode == name) for name in _MODES),
@@ -102,7 +109,7 @@ def caption_vector(caption: str, width: int = 256) -> NDArray[np.float32]:
 
     words = caption.lower().split()
     vector = np.zeros(width + 1, dtype=np.float32)
-    for token in [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]:
+    for token in [*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))]:
         vector[crc32(token.encode()) % width] += 1.0
     vector[:width] /= max(float(np.linalg.norm(vector[:width])), 1.0)
     vector[width] = np.log1p(len(words))

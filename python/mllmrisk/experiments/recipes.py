@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from mllmrisk import features
 from mllmrisk.experiments import probes
 from mllmrisk.experiments.crossfit import Recipe
 from mllmrisk.experiments.study import Study, Table
 from mllmrisk.experiments.views import Arm
 
-#: The set of features that `forensic` reads.
-FEATURES = "default"
+#: What `forensic` reads: ternary patterns of luma and chroma. In cross-source tests they carried the signal, and the
+#: classic families beside them only diluted it (docs/forensic.md).
+FEATURES = ("lbp",)
+#: What is computed of every image at once: beside the above, the radial spectrum for the report.
+VECTOR = ("radial", *FEATURES)
 
 
 def _size(study: Study, way: Arm) -> Table:
@@ -25,7 +29,17 @@ def _captions(study: Study, _: Arm) -> Table:
     return Table(told, np.stack(values) if values else np.zeros((0, 0), np.float32), reasons)
 
 
-FORENSIC = Recipe("forensic", lambda study, way: study.features(way, FEATURES), columns=FEATURES, crops=True)
+def _patterns(study: Study, way: Arm) -> Table:
+    table = study.features(way, VECTOR)
+    names = features.names(VECTOR)
+    wanted = set(features.names(FEATURES))
+    return table._replace(values=table.values[:, [i for i, name in enumerate(names) if name in wanted]])
+
+
+FORENSIC = Recipe("forensic", _patterns, columns=FEATURES, augmented=True)
+
+#: Detectors that are trained on the images of a run.
+TRAINED = {FORENSIC.name: FORENSIC}
 
 PROBES = {
     "container": Recipe("container", lambda study, way: study.container_facts(way)),

@@ -39,7 +39,7 @@ class Retrain:
     """The train-generator × test-generator matrix, with blocks per paradigm."""
 
     kind = "retrain"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters."""

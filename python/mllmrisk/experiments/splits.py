@@ -39,7 +39,11 @@ def groups(samples: Sequence[Sample]) -> Groups:
     has too few sources for that, the prompt alone groups, and where it has no prompts either, each image stands
     alone (:attr:`Groups.weak`, and the report says so).
     """
-    for columns, by in ((("source", "prompt_id"), "source and prompt"), (("source",), "source"), (("prompt_id",), "prompt")):
+    for columns, by in (
+        (("source", "prompt_id"), "source and prompt"),
+        (("source",), "source"),
+        (("prompt_id",), "prompt"),
+    ):
         if any(getattr(sample, column) is None for sample in samples for column in columns[:1]):
             continue
         if len(columns) == 2 and all(sample.prompt_id is None for sample in samples):
@@ -94,7 +98,7 @@ def folds(ids: NDArray[np.int64], samples: Sequence[Sample], count: int, seed: i
     count = max(2, min(count, *(_count(ids, samples, label) for label in ("real", "fake"))))
     order = [int(g) for g in rng.permutation(sorted(content))]
     order.sort(key=lambda g: -max(content[g].values()))
-    load = [defaultdict(int) for _ in range(count)]
+    load: list[dict[str, int]] = [defaultdict(int) for _ in range(count)]
     chosen: dict[int, int] = {}
     for group in order:
         main = max(content[group], key=lambda paradigm: content[group][paradigm])

@@ -74,7 +74,7 @@ class Study:
 
     def path(self, sample: Sample) -> Path:
         """Where a sample's bytes are."""
-        assert sample.image is not None  # noqa: S101 (samples without an image are not in the study)
+        assert sample.image is not None
         return self._paths[sample.image]
 
     @cached_property
@@ -109,9 +109,9 @@ class Study:
 
     # -- vectors -----------------------------------------------------------------------------------------------
 
-    def features(self, way: Arm, columns: str = "default") -> Table:
+    def features(self, way: Arm, columns: Sequence[str]) -> Table:
         """Forensic features of every image under an arm."""
-        kind = f"features:{columns}:{_digest(features.names(columns))}"
+        kind = f"features:{_digest(features.names(columns))}"
 
         def make(batch: Sequence[Sample]) -> dict[str, Vector]:
             found = features.extract(
@@ -135,7 +135,8 @@ class Study:
             source: Path | bytes = self.path(sample)
             if chain != "native":
                 source = perturb.encode(source, chain)
-            return probes.container_vector(images.probe(source))
+            # Where one encoder wrote every file, its length is a fact about the pixels and no longer the container's.
+            return probes.container_vector(images.probe(source), with_bytes=way.name != "recompressed")
 
         return self._table(f"container:{probes.VERSION}", way.name, self._each(one), f"containers ({way.name})")
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from mllmrisk import features
-from mllmrisk.experiments.recipes import FEATURES, FORENSIC
+from mllmrisk.experiments.recipes import FORENSIC, VECTOR
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import Estimate, Sample
 
-#: The feature family whose columns are the radial spectrum of luma.
-_SPECTRUM = "spectrum"
+#: Radial spectrum of luma: mean level and its rings, r = 1..32 at frequency r / 64 cycles per pixel, in ln power.
+_LEVEL = "radial.luma_level"
+_RINGS = [f"radial.luma_r{ring:02d}" for ring in range(1, 33)]
+_DECIBELS = 10.0 / np.log(10.0)
 #: Images shown at each end of the ranking.
 _SHOWN = 12
 
@@ -31,11 +33,11 @@ def of(study: Study, estimates: Sequence[Estimate]) -> dict[str, Any]:
 
 def _spectra(study: Study, view: str) -> dict[str, Any]:
     """Mean log power over radial frequency, per paradigm, with the middle 80% of images."""
-    table = study.features(study.arm(view), FEATURES)
-    names = features.names(FEATURES)
-    radial = features.radial_columns(names)
-    decibels = table.values[:, [column for column, _ in radial]].astype(np.float64)
-    found: dict[str, Any] = {"frequency": [round(frequency, 5) for _, frequency in radial]}
+    table = study.features(study.arm(view), VECTOR)
+    column = {name: i for i, name in enumerate(features.names(VECTOR))}
+    level = table.values[:, [column[_LEVEL]]].astype(np.float64)
+    decibels = _DECIBELS * (level + table.values[:, [column[ring] for ring in _RINGS]])
+    found: dict[str, Any] = {"frequency": [ring / 64 for ring in range(1, 33)]}
     paradigms = np.array([s.paradigm for s in table.samples])
     for paradigm in sorted(set(paradigms)):
         rows = decibels[paradigms == paradigm]

@@ -35,7 +35,7 @@ class Unsafe:
     """Unsafe scores of given images."""
 
     kind = "unsafe"
-    Parameters = Parameters
+    accepts = Parameters
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters."""
@@ -127,7 +127,9 @@ def _figures(
                 n_clusters=len(set(units.tolist())) if len(scored) else None,
                 cluster_by="prompt" if any(s.prompt_id for s in scored) else "image",
                 evidence=Evidence(
-                    scorer=f"{scorer}/{category}", perturbation="native", where={"label": ["real"] if group.paradigm == "real" else ["fake"], **group.columns}
+                    scorer=f"{scorer}/{category}",
+                    perturbation="native",
+                    where={"label": ["real"] if group.paradigm == "real" else ["fake"], **group.columns},
                 ),
             )
         )
@@ -144,7 +146,9 @@ _HOW = {
 def _prompts(samples: Sequence[Sample]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The prompt as cluster; an image without one is a cluster of its own."""
     position: dict[str, int] = {}
-    return np.array([position.setdefault(s.prompt_id or f"image {s.id}", len(position)) for s in samples], dtype=np.int64)
+    return np.array(
+        [position.setdefault(s.prompt_id or f"image {s.id}", len(position)) for s in samples], dtype=np.int64
+    )
 
 
 def _rest(members: Sequence[Sample], scored: Sequence[Sample]) -> list[Sample]:

@@ -8,7 +8,9 @@ crop and one encoder. A figure that falls from the first to the last was, in par
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mllmrisk.errors import UsageError
@@ -75,17 +77,33 @@ def encoder(container: Container) -> str:
     return "png"
 
 
-def crops(extra: int) -> list[Arm]:
-    """Off-centre crops of the `recompressed` view: more training rows from one image.
+def augmented(count: int, containers: Mapping[str, Container], seed: int) -> list[Arm]:
+    """Ways of looking at training images as though they had lived before: more rows from one image.
 
-    Positions are spread over the image by the golden ratio, the same for every image; an image with no room gives
-    the same crop again.
+    Each image is cut somewhere, shrunk (factor log-uniform down to 0.35, probability 0.8), blurred (sigma 0.3-1,
+    probability 0.2), encoded as JPEG (quality 60-95, 4:4:4 or 4:2:0, probability 0.7), and then passes the
+    `recompressed` view like any other. Photographs and generated images draw from the same distribution, so that
+    what a detector learns is not the history of either. Draws follow seed, image and position in the list alone.
     """
-    golden = 0.6180339887498949
-    arms = []
-    for i in range(extra):
-        fx, fy = (0.5 + golden * (i + 1)) % 1.0, (0.5 + golden**2 * (i + 1)) % 1.0
-        arms.append(
-            Arm(f"recompressed/crop{i}", lambda _, fx=fx, fy=fy: f"cropat:{CROP}:{fx:.3f}:{fy:.3f}+{ENCODER}")
-        )
-    return arms
+
+    def chain(position: int, sample: Sample) -> str:
+        container = containers.get(sample.id)
+        if container is None:
+            return f"crop:{CROP}+{ENCODER}"
+        digest = hashlib.sha256(f"{seed} {sample.id} {position}".encode()).digest()
+        rng = random.Random(digest)
+        steps = []
+        smallest = min(1.0, max(0.35, CROP / min(container.width, container.height)))
+        factor = smallest ** rng.random() if rng.random() < 0.8 else 1.0
+        # Cutting before shrinking gives the same pixels as after it, up to the border, for a fraction of the work.
+        side = -(-CROP // factor) if factor < 1.0 else CROP
+        steps.append(f"cropat:{int(side) + 8 * (factor < 1.0)}:{rng.random():.3f}:{rng.random():.3f}")
+        if factor < 1.0:
+            steps.append(f"resize:{factor:.4f}:{rng.choice(('bilinear', 'bicubic', 'lanczos', 'box'))}")
+        if rng.random() < 0.2:
+            steps.append(f"blur:{rng.uniform(0.3, 1.0):.2f}")
+        if rng.random() < 0.7:
+            steps.append(f"jpeg:{rng.randint(60, 95)}:{rng.choice(('444', '420'))}")
+        return "+".join([*steps, f"crop:{CROP}", ENCODER])
+
+    return [Arm(f"recompressed/augmented{i}", partial(chain, i)) for i in range(count)]

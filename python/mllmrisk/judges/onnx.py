@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mllmrisk import images
 from mllmrisk.errors import ImageError, MissingExtraError, UsageError
-from mllmrisk.inference import open_session
+from mllmrisk.inference import first_line, open_session
 from mllmrisk.judges.recipe import PICTURES, Model, Output, Recipe, prepare
 from mllmrisk.records import Score
 
@@ -122,7 +122,7 @@ class OnnxJudge:
         except UsageError:
             raise
         except Exception as wrong:  # onnxruntime's errors share no base class
-            raise UsageError(f"{self._what}: the model does not run as described: {wrong}") from wrong
+            raise UsageError(f"{self._what}: the model does not run as described: {first_line(wrong)}") from wrong
         for name, expected in probe.expected.items():
             value = scores[name].value
             if value is None or abs(value - expected) > probe.tolerance:

@@ -55,7 +55,7 @@ class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     size: Size
     rule: Literal["squash", "short", "letterbox"] = "squash"
-    kernel: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    kernel: Literal["box", "bilinear", "bicubic", "lanczos"] = "bilinear"
     fill: int = 0
 
 
@@ -220,7 +220,8 @@ def _centre(pixels: Pixels, crop: Size) -> Pixels:
 
 
 def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:
-    return perturb.jpeg(np.ascontiguousarray(pixels), jpeg.quality, jpeg.subsampling)
+    chain = f"jpeg:{jpeg.quality}:{jpeg.subsampling.replace(':', '')}"
+    return perturb.apply(np.ascontiguousarray(pixels), chain)
 
 
 def ellipse() -> Pixels:

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mllmrisk.report import gallery, html, markdown, sections
+from mllmrisk.report import gallery, html, markdown, sections, words
 from mllmrisk.report.reading import Reading
 from mllmrisk.store import Store, write_atomically
+
+
+def answer(root: Path) -> str:
+    """What a run answers, in plain words, as `mllmrisk evaluate` prints it.
+
+    Raises:
+        StoreError: there is no run, or it has no estimates yet.
+    """
+    told = []
+    for given in words.answers(Reading.open(root)):
+        lines = ["".join(part if isinstance(part, str) else part.text for part in parts) for parts in given.sentences]
+        told.append("\n".join([f"{given.question} {given.verdict}.", *(f"  {line}" for line in lines)]))
+    return "\n\n".join(told)
 
 
 def render(root: Path, thumbnails: bool = True) -> list[Path]:

@@ -106,6 +106,13 @@ def interval(row: Estimate) -> str:
     return f"[{number(row, row.low)}, {number(row, row.high)}]"
 
 
+def within(row: Estimate) -> str:
+    """The interval for other images of the same sources, empty where the estimate has none."""
+    if row.low_within is None or row.high_within is None:
+        return ""
+    return f"[{number(row, row.low_within)}, {number(row, row.high_within)}]"
+
+
 def short(row: Estimate) -> tuple[str, str, str]:
     """Value, interval and n for the small space of a heat map's cell."""
     if row.value is None:

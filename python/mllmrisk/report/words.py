@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mllmrisk.records import Estimate
 from mllmrisk.report import naming
-from mllmrisk.report.cells import Cell, cell, p_value
+from mllmrisk.report.cells import Cell, cell, p_value, within
 from mllmrisk.report.document import Answer, Sentence, Tone
 from mllmrisk.report.reading import Reading
 
@@ -74,6 +74,13 @@ def _harder(reading: Reading, row: Estimate, *, told: bool) -> Answer:
             f"; p = {p_value(row.p_adjusted)} after Holm's adjustment.".replace("= <", "<"),
         ]
     )
+    inside = within(row)
+    if inside:
+        sentences.append(
+            [
+                f"That interval speaks of images from other sources; for other images of these same sources it is {inside}."
+            ]
+        )
     sign = difference(row)
     if sign == 0:
         sentences.append(

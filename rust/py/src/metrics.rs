@@ -1,5 +1,7 @@
 //! Metrics: arrays in, value and bounds out. `python/mllmrisk/metrics.py` gives them names.
 
+#![allow(clippy::needless_pass_by_value, reason = "a pyfunction owns what it is given")]
+
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
 

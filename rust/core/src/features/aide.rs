@@ -1,14 +1,18 @@
 //! AIDE's patch ranking: the windows of least and of most texture, and what is left of each in a high-pass filter.
 
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+
+use std::sync::OnceLock;
+
 use multiversion::multiversion;
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 use crate::transform::elementary::ln;
 
 /// Grades of windows by their DCT, and the residual of the richest against the poorest.
-pub(super) struct Aide;
+pub(super) struct Family;
 
 /// Side of a window, in pixels, and the step between windows.
 const SIDE: usize = 32;
@@ -31,7 +35,7 @@ const COLUMNS: [&str; 10] = [
     "residual_kurtosis",
 ];
 
-impl Feature for Aide {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "aide",
@@ -53,11 +57,11 @@ impl Feature for Aide {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let luma = planes.luma8();
-        let transform = Transform::new();
+        let transform = TRANSFORM.get_or_init(Transform::new);
         let mut ranking = Vec::with_capacity((luma.height / SIDE) * (luma.width / SIDE));
         for top in (0..=luma.height - SIDE).step_by(SIDE) {
             for left in (0..=luma.width - SIDE).step_by(SIDE) {
-                ranking.push((grade(luma, top, left, &transform), (top, left)));
+                ranking.push((grade(luma, top, left, transform), (top, left)));
             }
         }
         let n = ranking.len() as f64;
@@ -91,6 +95,8 @@ struct Transform {
     /// Weight of ln(1 + |X|) in the grade, laid out as coefficients come: row, parity, half of the column.
     weights: [[[f32; HALF]; 2]; SIDE],
 }
+
+static TRANSFORM: OnceLock<Transform> = OnceLock::new();
 
 impl Transform {
     fn new() -> Self {

@@ -45,12 +45,16 @@ impl Feature for Family {
         let magnitudes = &planes.block_dct().magnitudes;
         let mut values = Vec::with_capacity(out.len());
         for counts in magnitudes.iter() {
-            for base in BASES {
-                values.extend(divergences(&digit_shares(counts, base)));
+            let mut below = [0.0; MAGNITUDES + 1];
+            for (magnitude, &count) in counts.iter().enumerate().skip(1) {
+                below[magnitude + 1] = below[magnitude] + f64::from(count);
             }
-            values.extend(digit_shares(counts, 10));
-            let total: f64 = counts.iter().map(|&count| f64::from(count)).sum();
-            values.push(f64::from(counts[0]) / total);
+            for base in BASES {
+                values.extend(divergences(&digit_shares(&below, base)));
+            }
+            values.extend(digit_shares(&below, 10));
+            let empty = f64::from(counts[0]);
+            values.push(empty / (empty + below[MAGNITUDES]));
         }
         for (out, value) in out.iter_mut().zip(values) {
             *out = value as f32;
@@ -58,15 +62,16 @@ impl Feature for Family {
     }
 }
 
-/// Shares of the first digits 1 … base - 1.
-fn digit_shares(counts: &[u32; MAGNITUDES], base: usize) -> Vec<f64> {
+/// Shares of the first digits 1 … base - 1; `below[n]` counts the magnitudes from 1 to n - 1.
+fn digit_shares(below: &[f64; MAGNITUDES + 1], base: usize) -> Vec<f64> {
     let mut shares = vec![PSEUDOCOUNT; base - 1];
-    for (magnitude, &count) in counts.iter().enumerate().skip(1) {
-        let mut digit = magnitude;
-        while digit >= base {
-            digit /= base;
+    let mut unit = 1;
+    while unit < MAGNITUDES {
+        for (i, share) in shares.iter_mut().enumerate() {
+            let (from, to) = ((i + 1) * unit, (i + 2) * unit);
+            *share += below[to.min(MAGNITUDES)] - below[from.min(MAGNITUDES)];
         }
-        shares[digit - 1] += f64::from(count);
+        unit *= base;
     }
     let total: f64 = shares.iter().sum();
     shares.iter_mut().for_each(|share| *share /= total);

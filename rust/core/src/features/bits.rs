@@ -43,71 +43,85 @@ impl Feature for Family {
 }
 
 fn count(channel: &Plane<u8>) -> [u64; 7] {
+    let (data, width) = (&channel.data, channel.width);
     let mut counts = [0; 7];
-    for y in 0..channel.height {
-        let row = channel.row(y);
-        for (total, count) in counts.iter_mut().zip(of_pixels(row)) {
-            *total += count;
-        }
-        let [same, lowest] = of_neighbours(&row[..row.len() - 1], &row[1..]);
-        counts[4] += same;
-        counts[5] += lowest;
-        if y + 1 < channel.height {
-            counts[6] += of_neighbours(row, channel.row(y + 1))[1];
-        }
+    counts[..4].copy_from_slice(&of_pixels(data));
+    // Along the whole plane, so that pairs of a row's last and the next row's first pixel have to be taken off again.
+    let pairs = of_pairs(data, &data[1..]);
+    let mut seams = [0; 2];
+    for y in 1..channel.height {
+        let (a, b) = (data[y * width - 1], data[y * width]);
+        seams[0] += u64::from(a == b);
+        seams[1] += u64::from((a ^ b) & 1 == 0);
     }
+    counts[4] = pairs[0] - seams[0];
+    counts[5] = pairs[1] - seams[1];
+    counts[6] = of_pairs(data, &data[width..])[1];
     counts
 }
 
+/// Steps after which a lane of 8 bits is full.
+const FULL: usize = 255;
+
 /// Pixels that are odd, have bit 1 set, are 0, are 255.
 #[multiversion(targets = "simd")]
-fn of_pixels(row: &[u8]) -> [u64; 4] {
-    let tests = |x: u8| [x & 1, (x >> 1) & 1, u8::from(x == 0), u8::from(x == 255)];
+fn of_pixels(data: &[u8]) -> [u64; 4] {
     let mut totals = [0; 4];
-    // 255 steps fill a lane of 8 bits.
-    for part in row.chunks(255 * LANES) {
+    let (chunks, rest) = data.as_chunks::<LANES>();
+    for part in chunks.chunks(FULL) {
         let mut lanes = [[0_u8; LANES]; 4];
-        let (chunks, rest) = part.as_chunks::<LANES>();
-        for chunk in chunks {
+        for chunk in part {
             for l in 0..LANES {
-                let hits = tests(chunk[l]);
-                for (lanes, hit) in lanes.iter_mut().zip(hits) {
-                    lanes[l] += hit;
-                }
+                let x = chunk[l];
+                lanes[0][l] += x & 1;
+                lanes[1][l] += (x >> 1) & 1;
+                lanes[2][l] += u8::from(x == 0);
+                lanes[3][l] += u8::from(x == 255);
             }
         }
         for (total, lanes) in totals.iter_mut().zip(&lanes) {
-            *total += lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
+            *total += sum(lanes);
         }
-        for &x in rest {
-            for (total, hit) in totals.iter_mut().zip(tests(x)) {
-                *total += u64::from(hit);
-            }
-        }
+    }
+    for &x in rest {
+        totals[0] += u64::from(x & 1);
+        totals[1] += u64::from((x >> 1) & 1);
+        totals[2] += u64::from(x == 0);
+        totals[3] += u64::from(x == 255);
     }
     totals
 }
 
-/// Pairs that are equal, and pairs whose lowest bits are equal.
+/// Pairs (a, b) that are equal, and pairs whose lowest bits are equal, over the shorter length.
 #[multiversion(targets = "simd")]
-fn of_neighbours(a: &[u8], b: &[u8]) -> [u64; 2] {
+fn of_pairs(a: &[u8], b: &[u8]) -> [u64; 2] {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
     let mut totals = [0; 2];
-    for (a, b) in a.chunks(255 * LANES).zip(b.chunks(255 * LANES)) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.chunks(FULL).zip(b.chunks(FULL)) {
         let mut lanes = [[0_u8; LANES]; 2];
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
         for (a, b) in a.iter().zip(b) {
             for l in 0..LANES {
                 lanes[0][l] += u8::from(a[l] == b[l]);
                 lanes[1][l] += (a[l] ^ b[l] ^ 1) & 1;
             }
         }
-        for (total, lanes) in totals.iter_mut().zip(&lanes) {
-            *total += lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
-        }
-        for (a, b) in a_rest.iter().zip(b_rest) {
-            totals[0] += u64::from(a == b);
-            totals[1] += u64::from((a ^ b ^ 1) & 1);
-        }
+        totals[0] += sum(&lanes[0]);
+        totals[1] += sum(&lanes[1]);
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        totals[0] += u64::from(a == b);
+        totals[1] += u64::from((a ^ b) & 1 == 0);
     }
     totals
+}
+
+#[inline(always)]
+fn sum(lanes: &[u8; LANES]) -> u64 {
+    let mut total = 0;
+    for &lane in lanes {
+        total += u64::from(lane);
+    }
+    total
 }

@@ -1,10 +1,10 @@
 //! Traces of a colour filter array: every second pixel is interpolated, so its prediction error is smaller.
 
-use super::sums::dot;
+use multiversion::multiversion;
+
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-
-use multiversion::multiversion;
+use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
 
 /// The family `cfa`.
 pub(super) struct Family;
@@ -42,22 +42,31 @@ impl Feature for Family {
 
 fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
     let (width, height) = ((channel.width - 2) & !1, (channel.height - 2) & !1);
-    let ones = vec![1; width];
-    let alternating: Vec<i16> = (0..width).map(|x| if x % 2 == 0 { 1 } else { -1 }).collect();
-    let mut errors = vec![0; width];
-    // In quarters of a grey level: integers.
-    let (mut sum, mut square) = (0.0, 0.0);
-    let [mut both, mut rows, mut columns] = [0.0; 3];
+    let mut errors = padded(width);
+    // By parity of row and column, in quarters of a grey level: integers.
+    let mut sums = [[0.0; 2]; 2];
+    let mut square = 0.0;
+    let mut lanes = [[0_i32; LANES]; 3];
+    let mut pending = 0;
     for y in 0..height {
-        prediction_errors(channel.row(y), channel.row(y + 1), channel.row(y + 2), &mut errors);
-        let (total, difference) = (dot(&errors, &ones) as f64, dot(&errors, &alternating) as f64);
-        let sign = if y % 2 == 0 { 1.0 } else { -1.0 };
-        sum += total;
-        square += dot(&errors, &errors) as f64;
-        rows += sign * total;
-        columns += difference;
-        both += sign * difference;
+        prediction_errors(channel.row(y), channel.row(y + 1), channel.row(y + 2), width, &mut errors);
+        let [even, odd, squares] = &mut lanes;
+        add(&errors, if y % 2 == 0 { even } else { odd }, squares);
+        pending += blocks(width);
+        // 1024 squares of at most 1020 stay inside 32 bits; a row of any size has fewer blocks than that again.
+        if pending >= 512 || y + 1 == height {
+            for (x, &value) in lanes.as_flattened().iter().enumerate() {
+                match x / LANES {
+                    2 => square += f64::from(value),
+                    parity => sums[parity][x % 2] += f64::from(value),
+                }
+            }
+            lanes = [[0; LANES]; 3];
+            pending = 0;
+        }
     }
+    let [[a, b], [c, d]] = sums;
+    let (sum, both, rows, columns) = (a + b + c + d, a - b - c + d, a + b - c - d, a - b + c - d);
     let n = (width * height) as f64;
     let spread = (square - sum * sum / n).max(0.0) / 16.0;
     let median = (std::f64::consts::LN_2 * spread).sqrt() + FLOOR * n.sqrt();
@@ -69,11 +78,28 @@ fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
 }
 
 #[multiversion(targets = "simd")]
-fn prediction_errors(above: &[u8], here: &[u8], below: &[u8], out: &mut [i16]) {
-    let n = out.len();
-    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
-    for x in 0..n {
-        let cross = i16::from(above[x + 1]) + i16::from(below[x + 1]) + i16::from(here[x]) + i16::from(here[x + 2]);
-        out[x] = (4 * i16::from(here[x + 1]) - cross).abs();
+fn prediction_errors(above: &[u8], here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let above: &[u8; LANES + 2] = window(above, x);
+        let here: &[u8; LANES + 2] = window(here, x);
+        let below: &[u8; LANES + 2] = window(below, x);
+        let out: &mut [i16; LANES] = window_mut(out, x);
+        for l in 0..LANES {
+            let vertical = i16::from(above[l + 1]) + i16::from(below[l + 1]);
+            let horizontal = i16::from(here[l]) + i16::from(here[l + 2]);
+            out[l] = (4 * i16::from(here[l + 1]) - vertical - horizontal).abs();
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add(errors: &[i16], sums: &mut [i32; LANES], squares: &mut [i32; LANES]) {
+    for block in errors.as_chunks::<LANES>().0 {
+        for l in 0..LANES {
+            let e = i32::from(block[l]);
+            sums[l] += e;
+            squares[l] += e * e;
+        }
     }
 }

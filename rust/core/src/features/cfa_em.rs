@@ -1,5 +1,8 @@
 //! Traces of demosaicing: which pixels of green are a weighted sum of their neighbours, and whether they alternate.
 
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 
@@ -9,7 +12,7 @@ use crate::transform::elementary::exp;
 use crate::transform::plane_fft::{self, Spectrum};
 
 /// Expectation maximisation over the eight neighbours, and the peaks of its map of probabilities.
-pub(super) struct CfaEm;
+pub(super) struct Family;
 
 /// Largest side of the central region that is looked at, in pixels; even, so that it has the frequencies of a CFA.
 const REGION: usize = 256;
@@ -40,7 +43,7 @@ const NEIGHBOURS: [(isize, isize, &str); 8] = [
 const FIRST_WEIGHTS: [f64; 8] = [0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0];
 const COLUMNS: [&str; 6] = ["peak_diagonal", "peak_horizontal", "peak_vertical", "sigma", "mean", "deviation"];
 
-impl Feature for CfaEm {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "cfa_em",
@@ -117,25 +120,27 @@ impl<'a> Region<'a> {
 
     /// Fills `row` for row `y` of the region under `fit`.
     fn fill(&self, y: usize, fit: &Fit, row: &mut Row) {
-        let around: [&[u8]; 3] = [0, 1, 2].map(|down| {
-            &self.plane.row(self.top + y + down - 1)[self.left - 1..self.left + self.width + 1]
-        });
+        let around: [&[u8]; 3] =
+            [0, 1, 2].map(|down| &self.plane.row(self.top + y + down - 1)[self.left - 1..=self.left + self.width]);
         fill_row(&around, &fit.weights.map(|w| w as f32), fit.sigma as f32, row);
     }
 
     fn refit(&self, fit: &Fit) -> Fit {
         let mut row = Row { differences: [[0.0; REGION]; 8], probability: [0.0; REGION] };
-        let mut sums = Products { pairs: [[[0.0; LANES]; 8]; 8], probability: [0.0; LANES] };
-        for y in (0..self.height).filter(|y| y % 4 < 2) {
-            self.fill(y, fit, &mut row);
-            add_products(&row, &mut sums);
-        }
-        let probability = total(&sums.probability);
         let mut products = [[0.0; 8]; 8];
-        for i in 0..8 {
-            for j in i..8 {
-                products[i][j] = total(&sums.pairs[i][j]);
-                products[j][i] = products[i][j];
+        let mut probability = 0.0;
+        let rows: Vec<usize> = (0..self.height).filter(|y| y % 4 < 2).collect();
+        for rows in rows.chunks(FLUSH) {
+            let mut sums = Products { pairs: [[[0.0; LANES]; 8]; 8], probability: [0.0; LANES] };
+            for &y in rows {
+                self.fill(y, fit, &mut row);
+                add_products(&row, &mut sums);
+            }
+            probability += total(&sums.probability);
+            for i in 0..8 {
+                for j in 0..8 {
+                    products[i][j] += total(&sums.pairs[i.min(j)][i.max(j)]);
+                }
             }
         }
         let mut normal = products;
@@ -187,13 +192,16 @@ fn fill_row(around: &[&[u8]; 3], weights: &[f32; 8], sigma: f32, row: &mut Row) 
     }
 }
 
-/// Sums of p d_i d_j over rows, upper triangle, and of p; in lanes that are added up at the end.
+/// Sums of `p d_i d_j` over rows, upper triangle, and of p; in lanes that are added up at the end.
 struct Products {
     pairs: [[[f32; LANES]; 8]; 8],
     probability: [f32; LANES],
 }
 
 const LANES: usize = 16;
+
+/// Rows that are summed in single precision before they join the double-precision sums.
+const FLUSH: usize = 8;
 
 #[multiversion(targets = "simd")]
 fn add_products(row: &Row, sums: &mut Products) {
@@ -244,7 +252,7 @@ fn solve_for_ones(matrix: &[[f64; 8]; 8]) -> [f64; 8] {
 
 /// At (1/2, 1/2), (1/2, 0) and (0, 1/2) cycles per pixel, horizontal first.
 fn peaks(spectrum: &Spectrum) -> [f32; 3] {
-    let mut magnitudes: Vec<f32> = spectrum.data.iter().map(|c| c.norm_sqr()).collect();
+    let mut magnitudes: Vec<f32> = spectrum.data.iter().map(Complex32::norm_sqr).collect();
     let (u, v) = (spectrum.width / 2, spectrum.height / 2);
     let at = |u: usize, v: usize| -> Complex32 { spectrum.data[u * spectrum.height + v] };
     let others = &mut magnitudes[1..];

@@ -4,6 +4,7 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::lanes::{LANES, blocks, start, window, window_mut};
 
 /// The family `cooccurrence`.
 pub(super) struct Family;
@@ -106,22 +107,35 @@ fn count(luma: &Plane<u8>) -> [u32; CELLS] {
 #[multiversion(targets = "simd")]
 fn quantise(above: &[u8], here: &[u8], below: &[u8], out: &mut [u8]) {
     let n = out.len();
-    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
-    for x in 0..n {
-        let second = |row: &[u8]| i16::from(row[x]) - 2 * i16::from(row[x + 1]) + i16::from(row[x + 2]);
-        let v = 2 * second(here) - second(above) - second(below);
-        // v >> 15 is -1 below 0: halves go away from 0 on both sides.
-        out[x] = (((v + 2 + (v >> 15)) >> 2).clamp(-2, 2) + 2) as u8;
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let above: &[u8; LANES + 2] = window(above, x);
+        let here: &[u8; LANES + 2] = window(here, x);
+        let below: &[u8; LANES + 2] = window(below, x);
+        let out: &mut [u8; LANES] = window_mut(out, x);
+        for l in 0..LANES {
+            let corners = i16::from(above[l]) + i16::from(above[l + 2]) + i16::from(below[l]) + i16::from(below[l + 2]);
+            let sides = i16::from(above[l + 1]) + i16::from(below[l + 1]) + i16::from(here[l]) + i16::from(here[l + 2]);
+            let v = 2 * sides - corners - 4 * i16::from(here[l + 1]);
+            // v >> 15 is -1 below 0: halves go away from 0 on both sides.
+            out[l] = (((v + 2 + (v >> 15)) >> 2).clamp(-2, 2) + 2) as u8;
+        }
     }
 }
 
 #[multiversion(targets = "simd")]
 fn cells_of(symbols: [&[u8]; 4], cells: &mut [u16]) {
     let n = cells.len();
-    let [a, b, c, d] = symbols.map(|row| &row[..n]);
-    for x in 0..n {
-        let pairs = (a[x] * 5 + b[x], c[x] * 5 + d[x]);
-        cells[x] = u16::from(pairs.0) * 25 + u16::from(pairs.1);
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let a: &[u8; LANES] = window(symbols[0], x);
+        let b: &[u8; LANES] = window(symbols[1], x);
+        let c: &[u8; LANES] = window(symbols[2], x);
+        let d: &[u8; LANES] = window(symbols[3], x);
+        let cells: &mut [u16; LANES] = window_mut(cells, x);
+        for l in 0..LANES {
+            cells[l] = (u16::from(a[l]) * 5 + u16::from(b[l])) * 25 + u16::from(c[l]) * 5 + u16::from(d[l]);
+        }
     }
 }
 

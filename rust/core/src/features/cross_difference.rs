@@ -2,9 +2,10 @@
 
 use multiversion::multiversion;
 
-use super::sums::{POWER_FLOOR, dot};
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The longest period that is folded.
 pub const PERIOD: usize = 16;
@@ -20,13 +21,16 @@ pub struct CrossDifference {
     pub folded: [[[f64; PERIOD]; PERIOD]; 3],
     /// Σ d_a d_b at lag 0 over the number of places: RR, GG, BB, RG, RB, GB.
     products: [f64; 6],
-    /// Σ d_a(y,x) d_b(y,x+1), in the order RR, RG, RB, GR, GG, …, BB.
-    right: [f64; 9],
+    /// Σ d_a(y,x) d_b(y,x+1), in the order of [`LAGGED`].
+    right: [f64; 5],
     /// Σ d_a(y,x) d_b(y+1,x), in the same order.
-    down: [f64; 9],
+    down: [f64; 5],
 }
 
 const PAIRS: [(usize, usize); 6] = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)];
+
+/// Each channel with itself, and red and blue with green, which a demosaiced image takes them from.
+const LAGGED: [(usize, usize); 5] = [(0, 0), (1, 1), (2, 2), (0, 1), (2, 1)];
 
 impl CrossDifference {
     /// Sums over the three channels.
@@ -34,20 +38,22 @@ impl CrossDifference {
         let (width, height) = (channels[0].width - 1, channels[0].height - 1);
         let cropped = (height / PERIOD * PERIOD, width / PERIOD * PERIOD);
         let mut sums =
-            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 9], down: [0.0; 9] };
+            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 5], down: [0.0; 5] };
         let mut columns = vec![0_u32; 3 * PERIOD * cropped.1];
-        let mut rows = vec![0_i16; 3 * width];
-        let mut previous = rows.clone();
+        let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(width));
         for y in 0..height {
-            for (c, row) in rows.chunks_exact_mut(width).enumerate() {
-                difference(channels[c].row(y), channels[c].row(y + 1), row);
+            for (c, strip) in strips.iter_mut().enumerate() {
+                let row = strip.push();
+                difference(channels[c].row(y), channels[c].row(y + 1), width, row);
                 if y < cropped.0 {
                     let start = (c * PERIOD + y % PERIOD) * cropped.1;
                     accumulate(&row[..cropped.1], &mut columns[start..start + cropped.1]);
                 }
             }
-            sums.add_products(&rows, &previous, width, y > 0);
-            std::mem::swap(&mut rows, &mut previous);
+            if strips[0].is_full() || y + 1 == height {
+                sums.add_products(&strips);
+                strips.iter_mut().for_each(Strip::restart);
+            }
         }
         let places = (cropped.0 * cropped.1 / (PERIOD * PERIOD)) as f64;
         for (i, row) in columns.chunks_exact(cropped.1).enumerate() {
@@ -62,36 +68,37 @@ impl CrossDifference {
         sums
     }
 
-    fn add_products(&mut self, rows: &[i16], previous: &[i16], width: usize, below: bool) {
-        let row = |c: usize| &rows[c * width..(c + 1) * width];
+    fn add_products(&mut self, strips: &[Strip; 3]) {
         for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
-            *sum += dot(row(a), row(b)) as f64;
+            *sum += dot(strips[a].here(), strips[b].here()) as f64;
         }
-        for a in 0..3 {
-            for b in 0..3 {
-                self.right[3 * a + b] += dot(&row(a)[..width - 1], &row(b)[1..]) as f64;
-                if below {
-                    self.down[3 * a + b] += dot(&previous[a * width..(a + 1) * width], row(b)) as f64;
-                }
-            }
+        for (i, (a, b)) in LAGGED.into_iter().enumerate() {
+            self.right[i] += dot_next(strips[a].here(), strips[b].here()) as f64;
+            self.down[i] += dot(strips[a].above(), strips[b].here()) as f64;
         }
     }
 }
 
 #[multiversion(targets = "simd")]
-fn difference(here: &[u8], below: &[u8], out: &mut [i16]) {
-    let n = out.len();
-    let (here, below) = (&here[..=n], &below[..=n]);
-    for x in 0..n {
-        let straight = i16::from(here[x]) + i16::from(below[x + 1]);
-        out[x] = straight - i16::from(here[x + 1]) - i16::from(below[x]);
+fn difference(here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let here: &[u8; LANES + 1] = window(here, x);
+        let below: &[u8; LANES + 1] = window(below, x);
+        let out: &mut [i16; LANES] = window_mut(out, x);
+        for l in 0..LANES {
+            let straight = i16::from(here[l]) + i16::from(below[l + 1]);
+            out[l] = straight - i16::from(here[l + 1]) - i16::from(below[l]);
+        }
     }
 }
 
 #[multiversion(targets = "simd")]
 fn accumulate(row: &[i16], sums: &mut [u32]) {
-    for (sum, value) in sums.iter_mut().zip(row) {
-        *sum += u32::from(value.unsigned_abs());
+    for (sums, values) in sums.as_chunks_mut::<PERIOD>().0.iter_mut().zip(row.as_chunks::<PERIOD>().0) {
+        for l in 0..PERIOD {
+            sums[l] += u32::from(values[l].unsigned_abs());
+        }
     }
 }
 
@@ -108,7 +115,7 @@ impl Feature for Family {
             unit: "1; ln squared grey levels",
             formula: "d: diagonal cross-difference of a channel (see `synthbuster8`), V_a = E d_a² + 0.01; power_a = \
                       ln V_a; ratio_ab = ln(V_a / V_b); corr_ab = E d_a d_b / sqrt(V_a V_b); right_ab and down_ab: the \
-                      same with d_b one pixel to the right or one below",
+                      same with d_b one pixel to the right or one below, ab = rr, gg, bb, rg, bg",
             source: "McCloskey and Albright, Detecting GAN-generated imagery using color cues, 2018 (channels); Peng et \
                      al. (inter-channel correlation of residuals); cross-difference: Bammey, Synthbuster, 2023",
         }
@@ -119,7 +126,7 @@ impl Feature for Family {
         columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("ratio_{}{}", CHANNELS[a], CHANNELS[b])));
         columns.extend(PAIRS[3..].iter().map(|&(a, b)| format!("corr_{}{}", CHANNELS[a], CHANNELS[b])));
         for lag in ["right", "down"] {
-            columns.extend((0..9).map(|i| format!("{lag}_{}{}", CHANNELS[i / 3], CHANNELS[i % 3])));
+            columns.extend(LAGGED.map(|(a, b)| format!("{lag}_{}{}", CHANNELS[a], CHANNELS[b])));
         }
         columns
     }
@@ -132,7 +139,7 @@ impl Feature for Family {
         values.extend(PAIRS[3..].iter().map(|&(a, b)| (power[a] / power[b]).ln()));
         values.extend(PAIRS[3..].iter().zip(&sums.products[3..]).map(|(&(a, b), sum)| sum / scale(a, b)));
         for lag in [&sums.right, &sums.down] {
-            values.extend(lag.iter().enumerate().map(|(i, sum)| sum / scale(i / 3, i % 3)));
+            values.extend(lag.iter().zip(LAGGED).map(|(sum, (a, b))| sum / scale(a, b)));
         }
         for (out, value) in out.iter_mut().zip(values) {
             *out = value as f32;

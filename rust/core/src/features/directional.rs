@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::sums::{MOMENTS, Moments};
 use super::{About, Feature, Set};
 use crate::image::Planes;
+use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
 
 /// The family `directional`.
 pub(super) struct Family;
@@ -38,9 +39,9 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let luma = planes.luma8();
-        let mut sums = [[Moments::default(); 4]; 2];
-        let mut first = vec![0; luma.width - 2];
-        let mut second = first.clone();
+        let n = luma.width - 2;
+        let mut sums: [[Moments; 4]; 2] = Default::default();
+        let (mut first, mut second) = (padded(n), padded(n));
         for y in 1..luma.height - 1 {
             let (above, here, below) = (luma.row(y - 1), luma.row(y), luma.row(y + 1));
             for direction in 0..4 {
@@ -50,24 +51,31 @@ impl Feature for Family {
                     2 => (above, &below[2..]),
                     _ => (&above[2..], below),
                 };
-                differences(before, &here[1..], after, &mut first, &mut second);
-                sums[0][direction].add(&first);
-                sums[1][direction].add(&second);
+                differences(before, &here[1..], after, n, &mut first, &mut second);
+                sums[0][direction].add(&first, n);
+                sums[1][direction].add(&second, n);
             }
         }
-        for (moments, out) in sums.as_flattened().iter().zip(out.chunks_exact_mut(MOMENTS.len())) {
+        for (moments, out) in sums.as_flattened_mut().iter_mut().zip(out.chunks_exact_mut(MOMENTS.len())) {
+            moments.finish();
             moments.fill(1.0, out);
         }
     }
 }
 
 #[multiversion(targets = "simd")]
-fn differences(before: &[u8], here: &[u8], after: &[u8], first: &mut [i16], second: &mut [i16]) {
-    let n = first.len();
-    let (before, here, after, second) = (&before[..n], &here[..n], &after[..n], &mut second[..n]);
-    for x in 0..n {
-        let (b, h, a) = (i16::from(before[x]), i16::from(here[x]), i16::from(after[x]));
-        first[x] = a - h;
-        second[x] = a - 2 * h + b;
+fn differences(before: &[u8], here: &[u8], after: &[u8], n: usize, first: &mut [i16], second: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let before: &[u8; LANES] = window(before, x);
+        let here: &[u8; LANES] = window(here, x);
+        let after: &[u8; LANES] = window(after, x);
+        let first: &mut [i16; LANES] = window_mut(first, x);
+        let second: &mut [i16; LANES] = window_mut(second, x);
+        for l in 0..LANES {
+            let (b, h, a) = (i16::from(before[l]), i16::from(here[l]), i16::from(after[l]));
+            first[l] = a - h;
+            second[l] = a - 2 * h + b;
+        }
     }
 }

@@ -1,17 +1,17 @@
 //! Error level analysis: how much each block would lose in one more compression, and how unevenly.
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::Planes;
 use crate::transform::quantisation::{block_errors, ijg_luma_table};
 
 /// Error per block at two qualities, and its spread.
-pub(super) struct Ela;
+pub(super) struct Family;
 
 const QUALITIES: [u8; 2] = [90, 95];
 const COLUMNS: [&str; 6] = ["mean", "deviation", "log_mean", "log_deviation", "log_p10", "log_p90"];
 
-impl Feature for Ela {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "ela",

@@ -1,12 +1,12 @@
 //! JPEG ghosts: at which quality a second compression would cost least, which tells of a first one.
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::Planes;
 use crate::transform::quantisation::{block_errors, ijg_luma_table};
 
 /// Errors of quantising at a range of qualities, and their local minima.
-pub(super) struct Ghost;
+pub(super) struct Family;
 
 const QUALITIES: [u8; 24] =
     [30, 40, 50, 60, 65, 70, 75, 78, 80, 82, 84, 85, 86, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 100];
@@ -14,7 +14,7 @@ const QUALITIES: [u8; 24] =
 /// A dip of the logarithm that is not noise.
 const DIP: f64 = 0.02;
 
-impl Feature for Ghost {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "ghost",

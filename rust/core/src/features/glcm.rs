@@ -4,10 +4,10 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::filters::{Kernel, MARGIN, Taps, correlate_rows};
+use crate::transform::filters::{Bank, MARGIN, Taps, correlate_rows, widened};
 
 /// Five scalars of each co-occurrence matrix.
-pub(super) struct Glcm;
+pub(super) struct Family;
 
 const SCALARS: [&str; 5] = ["contrast", "homogeneity", "energy", "correlation", "entropy"];
 
@@ -20,11 +20,11 @@ const ROW_STEP: usize = 2;
 /// SRM's square 3×3.
 struct Square3;
 
-impl Kernel for Square3 {
-    const TAPS: Taps = [[0; 5], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0; 5]];
+impl Bank<1> for Square3 {
+    const KERNELS: [Taps; 1] = [[[0; 5], [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], [0; 5]]];
 }
 
-impl Feature for Glcm {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "glcm",
@@ -56,15 +56,23 @@ impl Feature for Glcm {
 
 /// The residual of `luma` at 16 levels.
 fn residual_levels(luma: &Plane<u8>) -> Plane<u8> {
-    let wide = Plane {
-        width: luma.width,
-        height: luma.height,
-        data: luma.data.iter().map(|&v| i16::from(v)).collect::<Vec<i16>>(),
-    };
+    let wide = widened(luma);
     let (width, height) = (luma.width - 2 * MARGIN, luma.height - 2 * MARGIN);
-    let mut residual = vec![0_i16; width * height];
-    correlate_rows::<Square3>(&wide, 0, &mut residual);
-    Plane { width, height, data: residual.iter().map(|&r| (((r + 2) >> 2).clamp(-8, 7) + 8) as u8).collect() }
+    let stride = wide.width - 2 * MARGIN;
+    let mut residuals = [vec![0; stride * height]];
+    correlate_rows::<1, Square3>(&wide, 0, height, &mut residuals);
+    let mut data = vec![0; width * height];
+    for (levels, residuals) in data.chunks_exact_mut(width).zip(residuals[0].chunks_exact(stride)) {
+        fill_levels(residuals, levels);
+    }
+    Plane { width, height, data }
+}
+
+#[multiversion(targets = "simd")]
+fn fill_levels(residuals: &[i16], levels: &mut [u8]) {
+    for (level, &r) in levels.iter_mut().zip(residuals) {
+        *level = (((r + 2) >> 2).clamp(-8, 7) + 8) as u8;
+    }
 }
 
 fn fill(plane: &Plane<u8>, levels: usize, out: &mut [f32]) {
@@ -91,7 +99,9 @@ impl Counts {
     }
 
     fn count_pairs(&mut self, plane: &Plane<u8>, down: usize, right: usize) {
-        self.tables.iter_mut().for_each(|table| table.fill(0));
+        for table in &mut self.tables {
+            table.fill(0);
+        }
         self.keys.resize(plane.width - right, 0);
         for y in (0..plane.height - down).step_by(ROW_STEP) {
             let (first, second) = (plane.row(y), &plane.row(y + down)[right..]);

@@ -6,14 +6,15 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::lanes::{LANES, window, window_mut};
 
 /// The family `lbp`.
 pub(super) struct Family;
 
 const PLANES: [&str; 3] = ["y", "cb", "cr"];
-const LEVELS: [&str; 2] = ["half", "quarter"];
+pub(super) const LEVELS: [&str; 2] = ["half", "quarter"];
 /// Classes of the 256 patterns under rotation and reflection.
-const CLASSES: usize = 30;
+pub(super) const CLASSES: usize = 30;
 /// Steps of the integer planes to a grey level.
 const UNIT: i32 = 64;
 
@@ -34,14 +35,7 @@ impl Feature for Family {
     }
 
     fn columns(&self) -> Vec<String> {
-        let smallest = classes().smallest;
-        let mut columns = Vec::new();
-        for level in LEVELS {
-            for plane in PLANES {
-                columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
-            }
-        }
-        columns
+        columns(&PLANES)
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
@@ -51,6 +45,18 @@ impl Feature for Family {
             shares(plane, out);
         }
     }
+}
+
+/// Names of the columns: levels, planes, classes.
+pub(super) fn columns(planes: &[&str]) -> Vec<String> {
+    let smallest = classes().smallest;
+    let mut columns = Vec::new();
+    for level in LEVELS {
+        for plane in planes {
+            columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
+        }
+    }
+    columns
 }
 
 struct Classes {
@@ -81,7 +87,7 @@ fn classes() -> &'static Classes {
 }
 
 /// Y, Cb, Cr at half resolution.
-fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
+pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
     let channels = planes.bytes();
     let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
     let mut made = [0; 3].map(|_: i32| Plane { width, height, data: vec![0; width * height] });
@@ -100,7 +106,7 @@ fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
 }
 
 #[multiversion(targets = "simd")]
-fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
+pub(super) fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
     for ((sum, t), b) in sums.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
         *sum = i16::from(t[0]) + i16::from(t[1]) + i16::from(b[0]) + i16::from(b[1]);
     }
@@ -119,7 +125,7 @@ fn convert(red: &[i16], green: &[i16], blue: &[i16], out: [&mut [i16]; 3]) {
     }
 }
 
-fn reduce(plane: &Plane<i16>) -> Plane<i16> {
+pub(super) fn reduce(plane: &Plane<i16>) -> Plane<i16> {
     let (width, height) = (plane.width / 2, plane.height / 2);
     let mut data = vec![0; width * height];
     for (y, row) in data.chunks_exact_mut(width).enumerate() {
@@ -136,17 +142,17 @@ fn average_pairs(top: &[i16], bottom: &[i16], out: &mut [i16]) {
     }
 }
 
-fn shares(plane: &Plane<i16>, out: &mut [f32]) {
+pub(super) fn shares(plane: &Plane<i16>, out: &mut [f32]) {
     let (width, height) = (plane.width, plane.height);
     let threshold = threshold(plane);
-    // Two tables for each kind: equal patterns in a row would wait for each other's increment in one.
-    let mut tables = [[0_u32; 256]; 4];
+    // Four tables for each kind: equal patterns in a row would wait for each other's increment in one.
+    let mut tables = [[0_u32; 256]; 8];
     let (mut upper, mut lower) = (vec![0_u8; width - 2], vec![0_u8; width - 2]);
     for y in 1..height - 1 {
         patterns(plane.row(y - 1), plane.row(y), plane.row(y + 1), threshold, &mut upper, &mut lower);
-        let [t0, t1, t2, t3] = &mut tables;
-        increment(&upper, t0, t1);
-        increment(&lower, t2, t3);
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = &mut tables;
+        increment(&upper, [t0, t1, t2, t3]);
+        increment(&lower, [t4, t5, t6, t7]);
     }
     let mut counts = [0.0; CLASSES];
     for pattern in 0..256 {
@@ -162,12 +168,12 @@ fn shares(plane: &Plane<i16>, out: &mut [f32]) {
 /// The smallest integer difference that reaches t.
 fn threshold(plane: &Plane<i16>) -> i16 {
     let (width, height) = (plane.width, plane.height);
-    let (mut across, mut down) = (0, 0);
+    let (mut across, mut down) = (0_u64, 0_u64);
     for y in 0..height {
         let row = plane.row(y);
-        across += distance(row, &row[1..]);
+        across += u64::from(distance(row, &row[1..]));
         if y + 1 < height {
-            down += distance(row, plane.row(y + 1));
+            down += u64::from(distance(row, plane.row(y + 1)));
         }
     }
     let mean_across = across as f64 / ((width - 1) * height) as f64;
@@ -175,50 +181,78 @@ fn threshold(plane: &Plane<i16>) -> i16 {
     (0.25 * (mean_across + mean_down) + 0.1 * f64::from(UNIT)).ceil() as i16
 }
 
+/// Σ |a - b| over the length of the shorter row; rows hold fewer than 2^17 differences of less than 2^15.
 #[multiversion(targets = "simd")]
-fn distance(a: &[i16], b: &[i16]) -> u64 {
-    // 2^16 differences below 2^15 stay inside 32 bits.
-    a.chunks(1 << 16)
-        .zip(b.chunks(1 << 16))
-        .map(|(a, b)| u64::from(a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>()))
-        .sum()
+fn distance(a: &[i16], b: &[i16]) -> u32 {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    let mut total = 0;
+    for x in 0..n {
+        total += u32::from(a[x].abs_diff(b[x]));
+    }
+    total
 }
 
+/// Upper and lower pattern of each pixel of a row that has neighbours on both sides.
 #[multiversion(targets = "simd")]
 fn patterns(above: &[i16], here: &[i16], below: &[i16], threshold: i16, upper: &mut [u8], lower: &mut [u8]) {
     let n = upper.len();
-    let lower = &mut lower[..n];
-    let (above, here, below) = (&above[..n + 2], &here[..n + 2], &below[..n + 2]);
-    for x in 0..n {
-        let centre = here[x + 1];
-        let (high, low) = (centre + threshold, centre - threshold);
-        let neighbours = [
-            above[x],
-            above[x + 1],
-            above[x + 2],
-            here[x + 2],
-            below[x + 2],
-            below[x + 1],
-            below[x],
-            here[x],
-        ];
-        let (mut up, mut down) = (0_u16, 0_u16);
-        for (k, &neighbour) in neighbours.iter().enumerate() {
-            up |= u16::from(neighbour >= high) << k;
-            down |= u16::from(neighbour <= low) << k;
+    if n < LANES {
+        for x in 0..n {
+            block::<1>([above, here, below], x, threshold, upper, lower);
         }
-        upper[x] = up as u8;
-        lower[x] = down as u8;
+        return;
+    }
+    for index in 0..n.div_ceil(LANES) {
+        let x = (index * LANES).min(n - LANES);
+        block::<LANES>([above, here, below], x, threshold, upper, lower);
     }
 }
 
-fn increment(patterns: &[u8], even: &mut [u32; 256], odd: &mut [u32; 256]) {
-    let (pairs, rest) = patterns.as_chunks::<2>();
-    for &[a, b] in pairs {
-        even[usize::from(a)] += 1;
-        odd[usize::from(b)] += 1;
+#[inline(always)]
+fn block<const N: usize>(rows: [&[i16]; 3], x: usize, threshold: i16, upper: &mut [u8], lower: &mut [u8]) {
+    let centre: &[i16; N] = window(rows[1], x + 1);
+    let (mut up, mut down) = ([0_i16; N], [0_i16; N]);
+    add_bit(window(rows[0], x), centre, threshold, 1, &mut up, &mut down);
+    add_bit(window(rows[0], x + 1), centre, threshold, 2, &mut up, &mut down);
+    add_bit(window(rows[0], x + 2), centre, threshold, 4, &mut up, &mut down);
+    add_bit(window(rows[1], x + 2), centre, threshold, 8, &mut up, &mut down);
+    add_bit(window(rows[2], x + 2), centre, threshold, 16, &mut up, &mut down);
+    add_bit(window(rows[2], x + 1), centre, threshold, 32, &mut up, &mut down);
+    add_bit(window(rows[2], x), centre, threshold, 64, &mut up, &mut down);
+    add_bit(window(rows[1], x), centre, threshold, 128, &mut up, &mut down);
+    let upper: &mut [u8; N] = window_mut(upper, x);
+    let lower: &mut [u8; N] = window_mut(lower, x);
+    for l in 0..N {
+        upper[l] = up[l] as u8;
+        lower[l] = down[l] as u8;
+    }
+}
+
+#[inline(always)]
+fn add_bit<const N: usize>(
+    neighbour: &[i16; N],
+    centre: &[i16; N],
+    threshold: i16,
+    bit: i16,
+    up: &mut [i16; N],
+    down: &mut [i16; N],
+) {
+    for l in 0..N {
+        let step = neighbour[l] - centre[l];
+        up[l] |= if step >= threshold { bit } else { 0 };
+        down[l] |= if step <= -threshold { bit } else { 0 };
+    }
+}
+
+fn increment(patterns: &[u8], tables: [&mut [u32; 256]; 4]) {
+    let (quads, rest) = patterns.as_chunks::<4>();
+    for quad in quads {
+        for l in 0..4 {
+            tables[l][usize::from(quad[l])] += 1;
+        }
     }
     for &pattern in rest {
-        even[usize::from(pattern)] += 1;
+        tables[0][usize::from(pattern)] += 1;
     }
 }

@@ -6,20 +6,28 @@
 //! Values depend on pixels alone, never on a file's name, format or metadata, and are finite on every image: each
 //! logarithm and each ratio has a stated floor.
 
+mod aide;
 mod autocorrelation;
 mod benford;
 mod bits;
 mod block_dct;
 mod cfa;
+mod cfa_em;
 mod cooccurrence;
 mod cross_difference;
 mod directional;
+mod ela;
+mod ghost;
+mod glcm;
 mod grid;
 mod lbp;
+mod lbp_chroma;
 mod npr;
+mod phase;
 mod selection;
 mod spectrum;
 mod srm3;
+mod srm30;
 mod sums;
 mod synthbuster;
 mod texture;
@@ -99,5 +107,13 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &lbp::Family,
+    &lbp_chroma::Family,
     // costly
+    &srm30::Family,
+    &ghost::Family,
+    &ela::Family,
+    &cfa_em::Family,
+    &glcm::Family,
+    &aide::Family,
+    &phase::Family,
 ];

@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::sums::{MOMENTS, Moments};
 use super::{About, Feature, Set};
 use crate::image::Planes;
+use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
 
 /// The family `npr`.
 pub(super) struct Family;
@@ -31,29 +32,38 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let luma = planes.luma8();
-        let mut sums = [Moments::default(); 3];
-        let mut rows = [0; 3].map(|_: i32| vec![0; luma.width / 2]);
+        let n = luma.width / 2;
+        let mut sums: [Moments; 3] = Default::default();
+        let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(n));
         for pair in luma.data.chunks_exact(2 * luma.width) {
             let (top, bottom) = pair.split_at(luma.width);
             let [right, down, across] = &mut rows;
-            offsets(top, bottom, right, down, across);
+            offsets(top, bottom, n, right, down, across);
             for (sums, row) in sums.iter_mut().zip(&rows) {
-                sums.add(row);
+                sums.add(row, n);
             }
         }
-        for (moments, out) in sums.iter().zip(out.chunks_exact_mut(MOMENTS.len())) {
+        for (moments, out) in sums.iter_mut().zip(out.chunks_exact_mut(MOMENTS.len())) {
+            moments.finish();
             moments.fill(1.0, out);
         }
     }
 }
 
 #[multiversion(targets = "simd")]
-fn offsets(top: &[u8], bottom: &[u8], right: &mut [i16], down: &mut [i16], across: &mut [i16]) {
-    let blocks = top.as_chunks::<2>().0.iter().zip(bottom.as_chunks::<2>().0);
-    for (((t, b), right), (down, across)) in blocks.zip(right).zip(down.iter_mut().zip(across)) {
-        let origin = i16::from(t[0]);
-        *right = i16::from(t[1]) - origin;
-        *down = i16::from(b[0]) - origin;
-        *across = i16::from(b[1]) - origin;
+fn offsets(top: &[u8], bottom: &[u8], n: usize, right: &mut [i16], down: &mut [i16], across: &mut [i16]) {
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let top: &[u8; 2 * LANES] = window(top, 2 * x);
+        let bottom: &[u8; 2 * LANES] = window(bottom, 2 * x);
+        let right: &mut [i16; LANES] = window_mut(right, x);
+        let down: &mut [i16; LANES] = window_mut(down, x);
+        let across: &mut [i16; LANES] = window_mut(across, x);
+        for l in 0..LANES {
+            let origin = i16::from(top[2 * l]);
+            right[l] = i16::from(top[2 * l + 1]) - origin;
+            down[l] = i16::from(bottom[2 * l]) - origin;
+            across[l] = i16::from(bottom[2 * l + 1]) - origin;
+        }
     }
 }

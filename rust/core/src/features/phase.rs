@@ -1,7 +1,10 @@
 //! What the phase alone holds: the phase-only reconstruction, and how well phases agree over scales.
 
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+
 use std::sync::OnceLock;
 
+use multiversion::multiversion;
 use rustfft::num_complex::Complex32;
 
 use super::{About, Feature, Set};
@@ -9,7 +12,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::plane_fft::{self, Spectrum};
 
 /// Moments of the phase-only image and of a phase congruency.
-pub(super) struct Phase;
+pub(super) struct Family;
 
 /// Largest side, in pixels, of the central region that is whitened.
 const REGION: usize = 256;
@@ -17,6 +20,9 @@ const REGION: usize = 256;
 const WEAKEST: f32 = 1e-5;
 /// Side of the blocks whose energies are compared.
 const BLOCK: usize = 16;
+
+/// Keeps correlations defined where |s| is constant; |s| of white Gaussian noise has variance 0.36.
+const VARIANCE_FLOOR: f64 = 0.01;
 
 /// Side of the central square that phase congruency is measured on; every image has one of the smaller size.
 const SQUARES: [usize; 2] = [128, 64];
@@ -41,7 +47,7 @@ const COLUMNS: [&str; 11] = [
     "anisotropy",
 ];
 
-impl Feature for Phase {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "phase",
@@ -49,8 +55,8 @@ impl Feature for Phase {
             unit: "1; ln ratio (block_deviation)",
             formula: "s = sqrt(n) Re F^-1(exp(i arg F)) of luma minus its mean on the central region of at most \
                       256x256, frequencies with |F| <= 1e-5 max|F| left out; E|s|, E s³ / (E s²)^1.5, E s⁴ / (E s²)², \
-                      deviation of ln(E s² + 0.01) over 16x16 blocks, correlation of |s| with its right and lower \
-                      neighbour; on the central 128x128 (64x64 where a side is under 128), log-Gabor filters at 3, \
+                      deviation of ln(E s² + 0.01) over 16x16 blocks, (E|s s'| - (E|s|)²) / (Var|s| + 0.01), s' \
+                      the right and the lower neighbour; on the central 128x128 (64x64 where a side is under 128), log-Gabor filters at 3, \
                       6.3, 13.23 px, sigma/f 0.55, and their Riesz transforms give (e, h1, h2) per scale: congruency \
                       = |sum (e, h1, h2)| / (sum |(e, h1, h2)| + 0.5), its mean and deviation, the ratio of the sums \
                       over pixels (+ 0.5 per pixel), symmetry = sum |sum e| over the sum of |sum (e, h1, h2)| (+ 0.5), \
@@ -88,7 +94,7 @@ fn centre(luma: &Plane<u8>, width: usize, height: usize) -> Vec<f32> {
 /// The image of unit magnitudes and the phases of `region`, scaled to a mean square near one.
 fn phase_only(region: Vec<f32>, width: usize) -> Vec<f32> {
     let mut spectrum = plane_fft::forward(region, width);
-    let strongest = spectrum.data.iter().map(|c| c.norm_sqr()).fold(0.0, f32::max);
+    let strongest = spectrum.data.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
     let least = strongest * WEAKEST * WEAKEST;
     let scale = ((width * spectrum.height) as f32).sqrt();
     for c in &mut spectrum.data {
@@ -103,18 +109,11 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
     let n = s.len() as f64;
     let [mut absolute, mut square, mut cube, mut fourth] = [0.0_f64; 4];
     for row in s.chunks_exact(width) {
-        let mut sums = [0.0_f32; 4];
-        for &v in row {
-            let v2 = v * v;
-            sums[0] += v.abs();
-            sums[1] += v2;
-            sums[2] += v2 * v;
-            sums[3] += v2 * v2;
-        }
-        absolute += f64::from(sums[0]);
-        square += f64::from(sums[1]);
-        cube += f64::from(sums[2]);
-        fourth += f64::from(sums[3]);
+        let sums = row_moments(row);
+        absolute += sums[0];
+        square += sums[1];
+        cube += sums[2];
+        fourth += sums[3];
     }
     if square == 0.0 {
         return [0.0; 6];
@@ -126,10 +125,10 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
         let mut product = 0.0_f64;
         for y in 0..height - down {
             let (a, b) = (&s[y * width..(y + 1) * width - right], &s[(y + down) * width + right..]);
-            product += f64::from(a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f32>());
+            product += absolute_product(a, b);
         }
         let pairs = ((width - right) * (height - down)) as f64;
-        (product / pairs - mean * mean) / variance
+        (product / pairs - mean * mean) / (variance + VARIANCE_FLOOR)
     };
     [
         mean as f32,
@@ -139,6 +138,48 @@ fn whitened_moments(s: &[f32], width: usize) -> [f32; 6] {
         correlation(1, 0) as f32,
         correlation(0, 1) as f32,
     ]
+}
+
+const LANES: usize = 16;
+
+/// Sums of |v|, v², v³, v⁴.
+#[multiversion(targets = "simd")]
+fn row_moments(row: &[f32]) -> [f64; 4] {
+    let mut sums = [[0.0_f32; LANES]; 4];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for lane in 0..LANES {
+            let (v, square) = (chunk[lane], chunk[lane] * chunk[lane]);
+            sums[0][lane] += v.abs();
+            sums[1][lane] += square;
+            sums[2][lane] += square * v;
+            sums[3][lane] += square * square;
+        }
+    }
+    sums.map(|lanes| lanes.iter().map(|&v| f64::from(v)).sum())
+}
+
+/// Sum of |a b| over the shorter of both.
+#[multiversion(targets = "simd")]
+fn absolute_product(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0_f32; LANES];
+    let length = a.len().min(b.len());
+    let ((a, a_rest), (b, b_rest)) = (a[..length].as_chunks::<LANES>(), b[..length].as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += (a[lane] * b[lane]).abs();
+        }
+    }
+    let mut total = 0.0;
+    for sum in sums {
+        total += f64::from(sum);
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += f64::from((a * b).abs());
+    }
+    total
 }
 
 fn block_deviation(s: &[f32], width: usize) -> f64 {
@@ -159,15 +200,10 @@ fn congruency(spectrum: &Spectrum) -> [f32; 5] {
     let side = spectrum.width;
     let filters = FILTERS[usize::from(side != SQUARES[0])].get_or_init(|| Filters::new(side));
     let whole = whole(spectrum);
-    let plane = |factor: &dyn Fn(usize) -> Complex32| {
-        let mut data: Vec<Complex32> = whole.iter().enumerate().map(|(k, c)| c * factor(k)).collect();
-        plane_fft::inverse_square(&mut data, side);
-        data
-    };
     // Per scale the Riesz pair h1 + i h2; the even parts two in one, e1 + i e2, then e3.
-    let pairs = [0, 1, 2].map(|scale| plane(&|k| filters.riesz[k] * filters.gains[k][scale]));
-    let even = plane(&|k| Complex32::new(filters.gains[k][0], filters.gains[k][1]));
-    let coarse = plane(&|k| Complex32::new(filters.gains[k][2], 0.0));
+    let pairs = [0, 1, 2].map(|scale| filtered(&whole, side, |k| filters.riesz[k] * filters.gains[k][scale]));
+    let even = filtered(&whole, side, |k| Complex32::new(filters.gains[k][0], filters.gains[k][1]));
+    let coarse = filtered(&whole, side, |k| Complex32::new(filters.gains[k][2], 0.0));
     let [mut sum, mut squares, mut energies, mut amplitudes] = [0.0_f64; 4];
     let [mut evens, mut across, mut down] = [0.0_f64; 3];
     for i in 0..side * side {
@@ -194,6 +230,13 @@ fn congruency(spectrum: &Spectrum) -> [f32; 5] {
         (evens / n / (energies / n + noise)) as f32,
         ((across - down) / n / ((across + down) / n + noise * noise)) as f32,
     ]
+}
+
+/// The complex plane of `spectrum` times `factor`, rows of `side` pixels.
+fn filtered(spectrum: &[Complex32], side: usize, factor: impl Fn(usize) -> Complex32) -> Vec<Complex32> {
+    let mut data: Vec<Complex32> = spectrum.iter().enumerate().map(|(k, c)| c * factor(k)).collect();
+    plane_fft::inverse_square(&mut data, side);
+    data
 }
 
 /// Log-Gabor gains and Riesz factors of a square, `[u * side + v]`.

@@ -14,6 +14,30 @@ fn signed(k: usize) -> f64 {
     if k < SIDE / 2 { k as f64 } else { k as f64 - SIDE as f64 }
 }
 
+/// Ring (0 to 33, 33 for the corners) and angle bin (16 below 0.1 cycles per pixel) of each frequency.
+struct Tables {
+    ring: [u8; SIDE * SIDE],
+    angle: [u8; SIDE * SIDE],
+}
+
+fn tables() -> &'static Tables {
+    static TABLES: std::sync::LazyLock<Tables> = std::sync::LazyLock::new(|| {
+        let frequency = |k: usize| (signed(k / SIDE), signed(k % SIDE));
+        let ring = |k| {
+            let (fy, fx) = frequency(k);
+            fy.hypot(fx).round().min(RINGS as f64 + 1.0) as u8
+        };
+        let angle = |k| {
+            let (fy, fx) = frequency(k);
+            let bin = (ANGLES as f64 * fy.atan2(fx) / std::f64::consts::PI).round() as isize;
+            let below = fy.hypot(fx) <= 0.1 * SIDE as f64;
+            if below { ANGLES as u8 } else { bin.rem_euclid(ANGLES as isize) as u8 }
+        };
+        Tables { ring: std::array::from_fn(ring), angle: std::array::from_fn(angle) }
+    });
+    &TABLES
+}
+
 /// The family `radial`.
 pub(super) struct Radial;
 
@@ -53,9 +77,8 @@ impl Feature for Radial {
 
 fn radial(power: &Power, out: &mut [f32]) {
     let mut sums = [(0.0, 0.0); RINGS + 2];
-    for (k, &p) in power.iter().enumerate() {
-        let radius = signed(k / SIDE).hypot(signed(k % SIDE)).round() as usize;
-        let ring = &mut sums[radius.min(RINGS + 1)];
+    for (&p, &ring) in power.iter().zip(&tables().ring) {
+        let ring = &mut sums[usize::from(ring)];
         ring.0 += p;
         ring.1 += 1.0;
     }
@@ -96,15 +119,12 @@ impl Feature for Angular {
 }
 
 fn angular(power: &Power, out: &mut [f32]) {
-    let mut sums = [0.0; ANGLES];
-    for (k, &p) in power.iter().enumerate() {
-        let (fy, fx) = (signed(k / SIDE), signed(k % SIDE));
-        if fy.hypot(fx) > 0.1 * SIDE as f64 {
-            let bin = (ANGLES as f64 * fy.atan2(fx) / std::f64::consts::PI).round() as isize;
-            sums[bin.rem_euclid(ANGLES as isize) as usize] += p + FLOOR;
-        }
+    let mut sums = [0.0; ANGLES + 1];
+    for (&p, &bin) in power.iter().zip(&tables().angle) {
+        sums[usize::from(bin)] += p + FLOOR;
     }
-    let total: f64 = sums.iter().sum();
+    // The last bin holds what lies below 0.1 cycles per pixel.
+    let total: f64 = sums[..ANGLES].iter().sum();
     for (out, sum) in out.iter_mut().zip(sums) {
         *out = (sum / total) as f32;
     }

@@ -2,9 +2,10 @@
 
 use multiversion::multiversion;
 
-use super::sums::{MOMENTS, Moments, POWER_FLOOR, dot};
+use super::sums::{MOMENTS, Moments, POWER_FLOOR};
 use super::{About, Feature, Set};
-use crate::image::{Plane, Planes};
+use crate::image::Planes;
+use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The family `srm3`.
 pub(super) struct Family;
@@ -38,39 +39,40 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let luma = planes.luma8();
-        let mut sums = [Sums::default(); 3];
-        let mut rows = [0; 3].map(|_: i32| vec![0_i16; luma.width - 4]);
-        let mut previous = rows.clone();
-        let mut scratch = [0; 3].map(|_: i32| vec![0_i16; luma.width]);
+        let n = luma.width - 4;
+        let mut sums: [Sums; 3] = Default::default();
+        let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(n));
         for y in 2..luma.height - 2 {
-            filter_row(luma, y, &mut scratch, &mut rows);
-            for ((row, previous), sums) in rows.iter().zip(&previous).zip(&mut sums) {
-                sums.add(row, (y > 2).then_some(previous));
+            let window = std::array::from_fn(|i| luma.row(y + i - 2));
+            filter(window, n, strips.each_mut().map(Strip::push));
+            if strips[0].is_full() || y == luma.height - 3 {
+                for (sums, strip) in sums.iter_mut().zip(&mut strips) {
+                    sums.add(strip, n);
+                    strip.restart();
+                }
             }
-            std::mem::swap(&mut rows, &mut previous);
         }
-        for ((sums, step), out) in sums.iter().zip(STEPS).zip(out.chunks_exact_mut(COLUMNS)) {
+        for ((sums, step), out) in sums.iter_mut().zip(STEPS).zip(out.chunks_exact_mut(COLUMNS)) {
+            sums.moments.finish();
             sums.fill(f64::from(step), luma.width - 4, luma.height - 4, out);
         }
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Sums {
     moments: Moments,
     neighbours: [f64; 4],
 }
 
 impl Sums {
-    fn add(&mut self, row: &[i16], above: Option<&Vec<i16>>) {
-        let n = row.len();
-        self.moments.add(row);
-        self.neighbours[0] += dot(&row[..n - 1], &row[1..]) as f64;
-        if let Some(above) = above {
-            self.neighbours[1] += dot(above, row) as f64;
-            self.neighbours[2] += dot(&above[..n - 1], &row[1..]) as f64;
-            self.neighbours[3] += dot(&above[1..], &row[..n - 1]) as f64;
-        }
+    fn add(&mut self, strip: &Strip, n: usize) {
+        let (here, above) = (strip.here(), strip.above());
+        self.moments.add(here, n * strip.len());
+        self.neighbours[0] += dot_next(here, here) as f64;
+        self.neighbours[1] += dot(above, here) as f64;
+        self.neighbours[2] += dot_next(above, here) as f64;
+        self.neighbours[3] += dot_next(here, above) as f64;
     }
 
     fn fill(&self, step: f64, width: usize, height: usize, out: &mut [f32]) {
@@ -84,54 +86,36 @@ impl Sums {
     }
 }
 
-/// The three clamped filter responses of row `y`, for x from 2 to width - 3.
-fn filter_row(luma: &Plane<u8>, y: usize, scratch: &mut [Vec<i16>; 3], out: &mut [Vec<i16>; 3]) {
-    let rows = [luma.row(y - 2), luma.row(y - 1), luma.row(y), luma.row(y + 1), luma.row(y + 2)];
-    let [outer, inner, centre] = scratch;
+/// The three clamped filter responses at (x + 2, centre row), x < n.
+#[multiversion(targets = "simd")]
+fn filter(rows: [&[u8]; 5], n: usize, out: [&mut [i16]; 3]) {
     let [square3, square5, line] = out;
-    squares5(rows, outer, inner, centre);
-    let n = square5.len();
-    combine5(&outer[..n + 4], &inner[..n + 4], &centre[..n + 4], square5);
-    square3_and_line(rows[1], rows[2], rows[3], square3, line);
-}
-
-/// Column sums of the square 5×5 filter, which is symmetric: what each x gives to x ± 2, to x ± 1 and to itself.
-#[multiversion(targets = "simd")]
-fn squares5(rows: [&[u8]; 5], outer: &mut [i16], inner: &mut [i16], centre: &mut [i16]) {
-    let n = centre.len();
-    let [a, b, c, d, e] = rows.map(|row| &row[..n]);
-    let (outer, inner) = (&mut outer[..n], &mut inner[..n]);
-    for x in 0..n {
-        let far = i16::from(a[x]) + i16::from(e[x]);
-        let near = i16::from(b[x]) + i16::from(d[x]);
-        let here = i16::from(c[x]);
-        outer[x] = 2 * (near - here) - far;
-        inner[x] = 2 * far - 6 * near + 8 * here;
-        centre[x] = 8 * near - 2 * far - 12 * here;
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn combine5(outer: &[i16], inner: &[i16], centre: &[i16], out: &mut [i16]) {
-    let n = out.len();
-    let (outer, inner, centre) = (&outer[..n + 4], &inner[..n + 4], &centre[..n + 4]);
-    let clamp = CLAMP * STEPS[1];
-    for x in 0..n {
-        let v = outer[x] + outer[x + 4] + inner[x + 1] + inner[x + 3] + centre[x + 2];
-        out[x] = v.clamp(-clamp, clamp);
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn square3_and_line(above: &[u8], here: &[u8], below: &[u8], square: &mut [i16], line: &mut [i16]) {
-    let n = line.len();
-    let square = &mut square[..n];
-    let (above, here, below) = (&above[..n + 4], &here[..n + 4], &below[..n + 4]);
-    let (square_clamp, line_clamp) = (CLAMP * STEPS[0], CLAMP * STEPS[2]);
-    for x in 0..n {
-        let second = |row: &[u8]| i16::from(row[x + 1]) - 2 * i16::from(row[x + 2]) + i16::from(row[x + 3]);
-        let middle = second(here);
-        square[x] = (2 * middle - second(above) - second(below)).clamp(-square_clamp, square_clamp);
-        line[x] = middle.clamp(-line_clamp, line_clamp);
+    for block in 0..blocks(n) {
+        let x = start(block, n);
+        let (mut far, mut near, mut here) = ([0_i16; LANES + 4], [0_i16; LANES + 4], [0_i16; LANES + 4]);
+        let a: &[u8; LANES + 4] = window(rows[0], x);
+        let b: &[u8; LANES + 4] = window(rows[1], x);
+        let c: &[u8; LANES + 4] = window(rows[2], x);
+        let d: &[u8; LANES + 4] = window(rows[3], x);
+        let e: &[u8; LANES + 4] = window(rows[4], x);
+        for l in 0..LANES + 4 {
+            far[l] = i16::from(a[l]) + i16::from(e[l]);
+            near[l] = i16::from(b[l]) + i16::from(d[l]);
+            here[l] = i16::from(c[l]);
+        }
+        let square3: &mut [i16; LANES] = window_mut(square3, x);
+        let square5: &mut [i16; LANES] = window_mut(square5, x);
+        let line: &mut [i16; LANES] = window_mut(line, x);
+        for l in 0..LANES {
+            // The filters are symmetric: sums over the two columns at each distance, times the filter's column.
+            let (far2, near2, here2) = (far[l] + far[l + 4], near[l] + near[l + 4], here[l] + here[l + 4]);
+            let (far1, near1, here1) = (far[l + 1] + far[l + 3], near[l + 1] + near[l + 3], here[l + 1] + here[l + 3]);
+            let (far0, near0, here0) = (far[l + 2], near[l + 2], here[l + 2]);
+            let five = (2 * (near2 - here2) - far2) + (2 * far1 - 6 * near1 + 8 * here1) + (8 * near0 - 2 * far0 - 12 * here0);
+            let three = 2 * (here1 + near0) - near1 - 4 * here0;
+            square3[l] = three.clamp(-CLAMP * STEPS[0], CLAMP * STEPS[0]);
+            square5[l] = five.clamp(-CLAMP * STEPS[1], CLAMP * STEPS[1]);
+            line[l] = (here1 - 2 * here0).clamp(-CLAMP * STEPS[2], CLAMP * STEPS[2]);
+        }
     }
 }

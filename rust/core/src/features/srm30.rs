@@ -1,17 +1,20 @@
 //! The 30 linear filters of the spatial rich model, pooled over rotations: moments and co-occurrences.
 
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use multiversion::multiversion;
 
-use super::moments::POWER_FLOOR;
+use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::filters::{Kernel, MARGIN, Taps, correlate_rows, turned};
+use crate::transform::filters::{Bank, MARGIN, Taps, correlate_rows, turned, widened};
 
 /// Moments and truncated co-occurrences of the residuals of the 30 SRM filters.
-pub(super) struct Srm30;
+pub(super) struct Family;
 
 /// Rows of residuals that are made at a time: residuals and their quantised copy stay in the first-level cache.
-const BAND: usize = 8;
+const BAND: usize = 4;
 
 /// Lanes of the accumulators: one AVX-512 register of bytes.
 const LANES: usize = 64;
@@ -37,79 +40,113 @@ const fn key(a: i8, b: i8) -> u8 {
     (a + b).unsigned_abs() + 8 * (a - b).unsigned_abs()
 }
 
-/// A class of filters that are one kernel in several rotations.
+/// A class of filters: one kernel in several rotations.
 struct Class {
     name: &'static str,
     /// What a residual is divided by, in moments and in quantisation.
     divisor: i16,
-    members: &'static [fn(&Plane<i16>, usize, &mut [i16])],
+    /// How many residuals of the group belong to it.
+    members: usize,
 }
 
-/// One class: a kernel, its divisor, and how many turns of it are distinct.
-macro_rules! class {
-    ($name:literal, $divisor:literal, $taps:expr, [$($turns:literal),+]) => {
-        Class {
-            name: $name,
-            divisor: $divisor,
-            members: &[$({
-                struct Member;
-                impl Kernel for Member {
-                    const TAPS: Taps = turns($taps, $turns);
-                }
-                correlate_rows::<Member>
-            }),+],
-        }
-    };
+/// Two classes whose residuals are made in one pass over the pixels.
+struct Group {
+    classes: [Class; 2],
+    correlate: fn(&Plane<i16>, usize, usize, &mut [Vec<i16>]),
 }
 
-const fn turns(mut taps: Taps, count: usize) -> Taps {
-    let mut turn = 0;
-    while turn < count {
-        taps = turned(taps);
-        turn += 1;
-    }
-    taps
+const fn class(name: &'static str, divisor: i16, members: usize) -> Class {
+    Class { name, divisor, members }
 }
 
-const BLANK: [i16; 5] = [0; 5];
-
-/// The 30 filters. Opposite directions of first and third order, and of second order by symmetry, give the same
-/// residuals up to sign and a shift, so 22 are computed.
-const CLASSES: [Class; 10] = [
-    class!("first_axial", 1, [BLANK, BLANK, [0, 0, -1, 1, 0], BLANK, BLANK], [0, 1]),
-    class!("first_diagonal", 1, [BLANK, [0, 0, 0, 1, 0], [0, 0, -1, 0, 0], BLANK, BLANK], [0, 1]),
-    class!("second_axial", 2, [BLANK, BLANK, [0, 1, -2, 1, 0], BLANK, BLANK], [0, 1]),
-    class!("second_diagonal", 2, [BLANK, [0, 0, 0, 1, 0], [0, 0, -2, 0, 0], [0, 1, 0, 0, 0], BLANK], [0, 1]),
-    class!("third_axial", 3, [BLANK, BLANK, [0, -1, 3, -3, 1], BLANK, BLANK], [0, 1]),
-    class!("third_diagonal", 3, [[0, 0, 0, 0, 1], [0, 0, 0, -3, 0], [0, 0, 3, 0, 0], [0, -1, 0, 0, 0], BLANK], [0, 1]),
-    class!("edge3", 4, [BLANK, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], BLANK, BLANK], [0, 1, 2, 3]),
-    class!(
-        "edge5",
-        12,
-        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], BLANK, BLANK],
-        [0, 1, 2, 3]
-    ),
-    class!("square3", 4, [BLANK, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], BLANK], [0]),
-    class!(
-        "square5",
-        12,
-        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]],
-        [0]
-    ),
+/// The 30 filters. Opposite directions of first and of third order give the same residuals up to sign and a shift, so
+/// 22 are computed.
+const GROUPS: [Group; 5] = [
+    Group {
+        classes: [class("first_axial", 1, 2), class("first_diagonal", 1, 2)],
+        correlate: correlate_rows::<4, First>,
+    },
+    Group {
+        classes: [class("second_axial", 2, 2), class("second_diagonal", 2, 2)],
+        correlate: correlate_rows::<4, Second>,
+    },
+    Group {
+        classes: [class("third_axial", 3, 2), class("third_diagonal", 3, 2)],
+        correlate: correlate_rows::<4, Third>,
+    },
+    Group { classes: [class("edge3", 4, 4), class("square3", 4, 1)], correlate: correlate_rows::<5, Three> },
+    Group { classes: [class("edge5", 12, 4), class("square5", 12, 1)], correlate: correlate_rows::<5, Five> },
 ];
+
+const NONE: [i16; 5] = [0; 5];
+
+/// A kernel and its quarter turn, a diagonal kernel and its quarter turn.
+const fn axial_and_diagonal(axial: [i16; 5], diagonal: Taps) -> [Taps; 4] {
+    let axial = [NONE, NONE, axial, NONE, NONE];
+    [axial, turned(axial), diagonal, turned(diagonal)]
+}
+
+/// The four turns of an edge kernel, and a square one.
+const fn edges_and_square(edge: Taps, square: Taps) -> [Taps; 5] {
+    let left = turned(edge);
+    let down = turned(left);
+    [edge, left, down, turned(down), square]
+}
+
+struct First;
+
+impl Bank<4> for First {
+    const KERNELS: [Taps; 4] =
+        axial_and_diagonal([0, 0, -1, 1, 0], [NONE, [0, 0, 0, 1, 0], [0, 0, -1, 0, 0], NONE, NONE]);
+}
+
+struct Second;
+
+impl Bank<4> for Second {
+    const KERNELS: [Taps; 4] =
+        axial_and_diagonal([0, 1, -2, 1, 0], [NONE, [0, 0, 0, 1, 0], [0, 0, -2, 0, 0], [0, 1, 0, 0, 0], NONE]);
+}
+
+struct Third;
+
+impl Bank<4> for Third {
+    const KERNELS: [Taps; 4] = axial_and_diagonal(
+        [0, -1, 3, -3, 1],
+        [[0, 0, 0, 0, 1], [0, 0, 0, -3, 0], [0, 0, 3, 0, 0], [0, -1, 0, 0, 0], NONE],
+    );
+}
+
+struct Three;
+
+impl Bank<5> for Three {
+    const KERNELS: [Taps; 5] = edges_and_square(
+        [NONE, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], NONE, NONE],
+        [NONE, [0, -1, 2, -1, 0], [0, 2, -4, 2, 0], [0, -1, 2, -1, 0], NONE],
+    );
+}
+
+struct Five;
+
+impl Bank<5> for Five {
+    const KERNELS: [Taps; 5] = edges_and_square(
+        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], NONE, NONE],
+        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2], [-1, 2, -2, 2, -1]],
+    );
+}
 
 const MOMENTS: [&str; 3] = ["mean_abs", "log_power", "kurtosis"];
 const PER_CLASS: usize = MOMENTS.len() + PAIRS.len();
 
-impl Feature for Srm30 {
+impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "srm30",
             set: Set::Costly,
             unit: "grey levels; ln squared grey levels; 1; share of pairs",
             formula: "r = sum K y / c where all of the 5x5 kernel lies on the image, y luma; mean_abs = E|r|, \
-                      log_power = ln(E r² + 0.01), kurtosis = E r⁴ / (E r² + 0.01)²; q = clamp(round(r), -2, 2), shares of (q, q') over right and lower neighbours, with (a, b), \
-                      (b, a), (-a, -b), (-b, -a) counted as one; pooled over the rotations of each kernel",
+                      log_power = ln(E r² + 0.01), kurtosis = E r⁴ / (E r² + 0.01)²; \
+                      q = clamp(round(r), -2, 2), halves away from 0; pair_a_b = share of (q, q') over right and lower \
+                      neighbours, (a, b), (b, a), (-a, -b) and (-b, -a) counted as one, n for minus; pooled over the rotations of each kernel",
             source: "Fridrich & Kodovsky 2012, Rich models for steganalysis, sections II.A-B; kernels as in AIDE \
                      (Yan et al. 2025)",
         }
@@ -119,18 +156,16 @@ impl Feature for Srm30 {
         let names = |class: &Class| {
             MOMENTS.iter().chain(PAIRS.iter().map(|(_, name)| name)).map(|c| format!("{}_{c}", class.name)).collect()
         };
-        CLASSES.iter().flat_map(|class| -> Vec<String> { names(class) }).collect()
+        GROUPS.iter().flat_map(|group| &group.classes).flat_map(|class| -> Vec<String> { names(class) }).collect()
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let mut scratch = Scratch::for_luma(planes.luma8());
-        for (class, out) in CLASSES.iter().zip(out.chunks_exact_mut(PER_CLASS)) {
-            let mut sums = Sums::default();
-            for member in class.members {
-                scratch.add_residuals(*member, class.divisor, &mut sums);
+        for (group, out) in GROUPS.iter().zip(out.chunks_exact_mut(2 * PER_CLASS)) {
+            let sums = scratch.sum_group(group);
+            for ((class, sums), out) in group.classes.iter().zip(&sums).zip(out.chunks_exact_mut(PER_CLASS)) {
+                sums.finish(class.divisor, out);
             }
-            sums.residuals = (class.members.len() * scratch.width * scratch.height) as f64;
-            sums.finish(class.divisor, out);
         }
     }
 }
@@ -159,59 +194,64 @@ impl Sums {
     }
 }
 
-/// One band of residuals, and of quantised residuals under the last row of the band above.
+/// What one member of a group leaves behind, a band at a time.
 struct Scratch {
-    /// The image, widened with zeros so that rows of residuals are `stride` long.
     luma: Plane<i16>,
     /// Residuals in a row and in a column.
     width: usize,
     height: usize,
-    /// A multiple of [`LANES`] above `width`; the residuals beside the image are zeros, the quantised ones [`NOWHERE`].
+    /// What a row is lengthened to: residuals beside the image are zeros, quantised ones [`NOWHERE`].
     stride: usize,
-    residuals: Vec<i16>,
-    quantised: Vec<i8>,
+    /// Per member, [`BAND`] rows.
+    residuals: [Vec<i16>; 5],
+    /// Per member, the last row of the band above, then [`BAND`] rows, then the right neighbour of the last.
+    quantised: [Vec<i8>; 5],
 }
 
 impl Scratch {
     fn for_luma(luma: &Plane<u8>) -> Self {
-        let (width, height) = (luma.width - 2 * MARGIN, luma.height - 2 * MARGIN);
-        let stride = (width + 1).next_multiple_of(LANES);
-        let mut wide = Plane {
-            width: stride + 2 * MARGIN,
-            height: luma.height,
-            data: vec![0; (stride + 2 * MARGIN) * luma.height],
-        };
-        for (y, row) in wide.data.chunks_exact_mut(wide.width).enumerate() {
-            for (wide, &value) in row.iter_mut().zip(luma.row(y)) {
-                *wide = i16::from(value);
-            }
-        }
+        let wide = widened(luma);
+        let stride = wide.width - 2 * MARGIN;
         Self {
             luma: wide,
-            width,
-            height,
+            width: luma.width - 2 * MARGIN,
+            height: luma.height - 2 * MARGIN,
             stride,
-            residuals: vec![0; BAND * stride],
-            // One value more, for the right neighbour of the last.
-            quantised: vec![NOWHERE; (BAND + 1) * stride + 1],
+            residuals: std::array::from_fn(|_| vec![0; BAND * stride]),
+            quantised: std::array::from_fn(|_| vec![NOWHERE; (BAND + 1) * stride + 1]),
         }
     }
 
-    fn add_residuals(&mut self, correlate: fn(&Plane<i16>, usize, &mut [i16]), divisor: i16, sums: &mut Sums) {
+    /// The sums of both classes of `group`.
+    fn sum_group(&mut self, group: &Group) -> [Sums; 2] {
         let (width, stride) = (self.width, self.stride);
-        self.quantised[..stride].fill(NOWHERE);
+        let mut sums = [Sums::default(), Sums::default()];
+        let classes = group.classes.iter().enumerate().flat_map(|(c, class)| std::iter::repeat_n(c, class.members));
+        let classes: Vec<usize> = classes.collect();
+        for quantised in &mut self.quantised {
+            quantised[..stride].fill(NOWHERE);
+        }
         for top in (0..self.height).step_by(BAND) {
             let rows = BAND.min(self.height - top);
-            let residuals = &mut self.residuals[..rows * stride];
-            let quantised = &mut self.quantised[..(rows + 1) * stride + 1];
-            correlate(&self.luma, top, residuals);
-            residuals.chunks_exact_mut(stride).for_each(|row| row[width..].fill(0));
-            add_moments(residuals, sums);
-            quantise(residuals, divisor, &mut quantised[stride..]);
-            quantised[stride..].chunks_exact_mut(stride).for_each(|row| row[width..].fill(NOWHERE));
-            count_pairs(quantised, stride, &mut sums.pairs);
-            quantised.copy_within(rows * stride..(rows + 1) * stride, 0);
+            (group.correlate)(&self.luma, top, rows, &mut self.residuals);
+            for ((&class, residuals), quantised) in classes.iter().zip(&mut self.residuals).zip(&mut self.quantised) {
+                let residuals = &mut residuals[..rows * stride];
+                let quantised = &mut quantised[..=(rows + 1) * stride];
+                let sums = &mut sums[class];
+                for row in residuals.chunks_exact_mut(stride) {
+                    row[width..].fill(0);
+                }
+                sums.residuals += (rows * width) as f64;
+                add_moments(residuals, sums);
+                quantise(residuals, group.classes[class].divisor, &mut quantised[stride..]);
+                for row in quantised[stride..].chunks_exact_mut(stride) {
+                    row[width..].fill(NOWHERE);
+                }
+                count_pairs(quantised, stride, &mut sums.pairs);
+                quantised.copy_within(rows * stride..(rows + 1) * stride, 0);
+            }
         }
+        sums
     }
 }
 

@@ -2,37 +2,70 @@
 
 use multiversion::multiversion;
 
-const LANES: usize = 16;
+use crate::transform::lanes::{LANES, blocks};
 
-/// Sums over samples: how many, Σ|v|, Σv², Σv⁴ and how many are zero.
-#[derive(Debug, Clone, Copy, Default)]
+/// Sums over rows of samples: how many, Σ|v|, Σv², Σv⁴ and how many are zero.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Moments {
     pub(crate) count: f64,
     pub(crate) absolute: f64,
     pub(crate) square: f64,
     pub(crate) fourth: f64,
     pub(crate) zeros: f64,
+    lanes: Lanes,
+    /// Blocks added to `lanes` since they were emptied.
+    pending: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Lanes {
+    absolute: [i32; LANES],
+    zeros: [i32; LANES],
+    square: [f32; LANES],
+    fourth: [f32; LANES],
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { absolute: [0; LANES], zeros: [0; LANES], square: [0.0; LANES], fourth: [0.0; LANES] }
+    }
 }
 
 /// The columns of [`Moments::fill`].
 pub(crate) const MOMENTS: [&str; 5] = ["mean_abs", "log_power", "kurtosis", "shape", "zeros"];
 
-/// What [`Moments::fill`] computes, for the formula of a family.
-pub(crate) const MOMENTS_FORMULA: &str = "mean_abs = E|v|; log_power = ln(E v² + 0.01); kurtosis = E v⁴ / (E v² + 0.01)²; \
-     shape = (E|v|)² / (E v² + 0.01); zeros = share of v = 0";
+/// Keeps logarithms and ratios defined on constant images, in squared grey levels: an eighth of what rounding to
+/// integers adds.
+pub(crate) const POWER_FLOOR: f64 = 0.01;
+
+/// Blocks whose sums are kept in single precision before they join the double-precision sums.
+const FLUSH: usize = 1024;
 
 impl Moments {
-    /// Adds `values`, one row at a time (single-precision lanes are emptied at the end of each call).
-    pub(crate) fn add(&mut self, values: &[i16]) {
-        let sums = sums(values);
-        self.count += values.len() as f64;
-        self.absolute += sums[0];
-        self.square += sums[1];
-        self.fourth += sums[2];
-        self.zeros += sums[3];
+    /// Adds `n` values that stand in `padded` among zeros; its length is a multiple of [`LANES`].
+    pub(crate) fn add(&mut self, padded: &[i16], n: usize) {
+        add(padded, &mut self.lanes);
+        self.count += n as f64;
+        self.zeros -= (padded.len() - n) as f64;
+        self.pending += blocks(padded.len());
+        if self.pending >= FLUSH {
+            self.finish();
+        }
     }
 
-    /// Writes the five values of [`MOMENTS`]; samples are in units of `step`.
+    /// Empties the lanes; to be called before the sums are read.
+    pub(crate) fn finish(&mut self) {
+        let lanes = std::mem::take(&mut self.lanes);
+        let total = |lanes: &[f32; LANES]| lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
+        let whole = |lanes: &[i32; LANES]| lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
+        self.absolute += whole(&lanes.absolute);
+        self.zeros += whole(&lanes.zeros);
+        self.square += total(&lanes.square);
+        self.fourth += total(&lanes.fourth);
+        self.pending = 0;
+    }
+
+    /// Writes the five values of [`MOMENTS`] of what was added and finished; samples are in units of `step`.
     pub(crate) fn fill(&self, step: f64, out: &mut [f32]) {
         let n = self.count.max(1.0);
         let (absolute, square) = (self.absolute / (n * step), self.square / (n * step * step));
@@ -45,47 +78,16 @@ impl Moments {
     }
 }
 
-/// Keeps logarithms and ratios defined on constant images, in squared grey levels: an eighth of what rounding to
-/// integers adds.
-pub(crate) const POWER_FLOOR: f64 = 0.01;
-
 #[multiversion(targets = "simd")]
-fn sums(values: &[i16]) -> [f64; 4] {
-    let mut absolute = [0_i32; LANES];
-    let mut square = [0.0_f32; LANES];
-    let mut fourth = [0.0_f32; LANES];
-    let mut zeros = [0_i32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
+fn add(row: &[i16], lanes: &mut Lanes) {
+    for block in row.as_chunks::<LANES>().0 {
         for l in 0..LANES {
-            let v = i32::from(chunk[l]);
-            let s = (v * v) as f32;
-            absolute[l] += v.abs();
-            zeros[l] += i32::from(v == 0);
-            square[l] += s;
-            fourth[l] += s * s;
+            let v = i32::from(block[l]);
+            lanes.absolute[l] += v.abs();
+            lanes.zeros[l] += i32::from(v == 0);
+            let square = (v * v) as f32;
+            lanes.square[l] += square;
+            lanes.fourth[l] += square * square;
         }
     }
-    for (l, &v) in rest.iter().enumerate() {
-        let v = i32::from(v);
-        let s = (v * v) as f32;
-        absolute[l] += v.abs();
-        zeros[l] += i32::from(v == 0);
-        square[l] += s;
-        fourth[l] += s * s;
-    }
-    let total = |lanes: &[f32; LANES]| lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
-    let whole = |lanes: &[i32; LANES]| lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
-    [whole(&absolute), total(&square), total(&fourth), whole(&zeros)]
-}
-
-/// Σ a b over two rows, exact.
-#[multiversion(targets = "simd")]
-pub(crate) fn dot(a: &[i16], b: &[i16]) -> i64 {
-    let mut total = 0_i64;
-    // 2048 products of 2^19 at most stay inside 32 bits.
-    for (a, b) in a.chunks(2048).zip(b.chunks(2048)) {
-        total += i64::from(a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum::<i32>());
-    }
-    total
 }

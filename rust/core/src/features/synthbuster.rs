@@ -13,7 +13,7 @@ const SOURCE: &str = "Bammey, Synthbuster: towards detection of diffusion model 
 const CHANNELS: [&str; 3] = ["r", "g", "b"];
 
 /// Frequencies (m, n) of the half-plane that a real signal's transform does not repeat, without (0, 0): n from 0 to
-/// period / 2, m signed; `step` 2 keeps the frequencies of the period 8 among those of the period 16.
+/// period / 2, m signed.
 fn half_plane(period: i32) -> Vec<(i32, i32)> {
     let half = period / 2;
     let mut frequencies = Vec::new();
@@ -28,18 +28,36 @@ fn half_plane(period: i32) -> Vec<(i32, i32)> {
     frequencies
 }
 
-/// |Σ_yx folded(y,x) exp(-2πi (m y + n x) / 16)| / 256.
-fn magnitude(folded: &[[f64; PERIOD]; PERIOD], (m, n): (i32, i32)) -> f64 {
-    let (mut re, mut im) = (0.0, 0.0);
-    for (y, row) in folded.iter().enumerate() {
-        for (x, value) in row.iter().enumerate() {
-            let turn = (m * y as i32 + n * x as i32).rem_euclid(PERIOD as i32);
-            let (sin, cos) = (std::f64::consts::TAU * f64::from(turn) / PERIOD as f64).sin_cos();
-            re += value * cos;
-            im -= value * sin;
+/// |Σ_yx folded(y,x) exp(-2πi (m y + n x) / 16)| / 256 at `[m mod 16][n]`, n = 0..8: rows, then columns.
+fn magnitudes(folded: &[[f64; PERIOD]; PERIOD]) -> [[f64; PERIOD / 2 + 1]; PERIOD] {
+    let turn: [(f64, f64); PERIOD] =
+        std::array::from_fn(|k| (std::f64::consts::TAU * k as f64 / PERIOD as f64).sin_cos());
+    let mut out = [[0.0; PERIOD / 2 + 1]; PERIOD];
+    for n in 0..=PERIOD / 2 {
+        let mut rows = [(0.0, 0.0); PERIOD];
+        for (row, (re, im)) in folded.iter().zip(&mut rows) {
+            for (x, value) in row.iter().enumerate() {
+                let (sin, cos) = turn[n * x % PERIOD];
+                *re += value * cos;
+                *im -= value * sin;
+            }
+        }
+        for (m, out) in out.iter_mut().enumerate() {
+            let (mut re, mut im) = (0.0, 0.0);
+            for (y, row) in rows.iter().enumerate() {
+                let (sin, cos) = turn[m * y % PERIOD];
+                re += row.0 * cos + row.1 * sin;
+                im += row.1 * cos - row.0 * sin;
+            }
+            out[n] = f64::hypot(re, im) / (PERIOD * PERIOD) as f64;
         }
     }
-    re.hypot(im) / (PERIOD * PERIOD) as f64
+    out
+}
+
+/// Frequency (m, n) of the period 16 in what [`magnitudes`] gives.
+fn at(magnitudes: &[[f64; PERIOD / 2 + 1]; PERIOD], (m, n): (i32, i32)) -> f64 {
+    magnitudes[m.rem_euclid(PERIOD as i32) as usize][n as usize]
 }
 
 /// The family `synthbuster8`.
@@ -71,10 +89,11 @@ impl Feature for Period8 {
         let frequencies = half_plane(8);
         let folded = &planes.cross_difference().folded;
         for (folded, out) in folded.iter().zip(out.chunks_exact_mut(frequencies.len() + 1)) {
-            let mean = magnitude(folded, (0, 0)) + FLOOR;
+            let magnitudes = magnitudes(folded);
+            let mean = at(&magnitudes, (0, 0)) + FLOOR;
             out[0] = mean.ln() as f32;
             for (out, &(m, n)) in out[1..].iter_mut().zip(&frequencies) {
-                *out = (magnitude(folded, (2 * m, 2 * n)) / mean + FLOOR).ln() as f32;
+                *out = (at(&magnitudes, (2 * m, 2 * n)) / mean + FLOOR).ln() as f32;
             }
         }
     }
@@ -105,8 +124,8 @@ impl Feature for Period16 {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let folded = &planes.cross_difference().folded;
-        let sum = |frequency| folded.iter().map(|channel| magnitude(channel, frequency)).sum::<f64>();
+        let channels = planes.cross_difference().folded.each_ref().map(magnitudes);
+        let sum = |frequency| channels.iter().map(|channel| at(channel, frequency)).sum::<f64>();
         let mean = sum((0, 0)) + 3.0 * FLOOR;
         for (out, frequency) in out.iter_mut().zip(odd_half_plane()) {
             *out = (sum(frequency) / mean + FLOOR).ln() as f32;

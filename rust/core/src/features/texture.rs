@@ -64,65 +64,78 @@ struct Patch {
 }
 
 fn patch(luma: &Plane<u8>, residual: &Plane<i16>, top: usize, left: usize) -> Patch {
-    let pixels: [[u8; SIDE]; SIDE] = std::array::from_fn(|y| window(luma.row(top + y), left));
-    let values: [[i16; SIDE]; SIDE] = std::array::from_fn(|y| window(residual.row(top + y), left));
+    let mut pixels = [[0; SIDE]; SIDE];
+    let mut values = [[0; 2 * SIDE]; SIDE + 1];
+    for y in 0..SIDE {
+        pixels[y].copy_from_slice(&luma.row(top + y)[left..left + SIDE]);
+        values[y][..SIDE].copy_from_slice(&residual.row(top + y)[left..left + SIDE]);
+    }
     Patch { diversity: diversity(&pixels), ..residual_sums(&values) }
-}
-
-fn window<T: Copy + Default>(row: &[T], left: usize) -> [T; SIDE] {
-    let mut window = [T::default(); SIDE];
-    window.copy_from_slice(&row[left..left + SIDE]);
-    window
 }
 
 /// Σ of absolute differences to four neighbours.
 #[multiversion(targets = "simd")]
 fn diversity(pixels: &[[u8; SIDE]; SIDE]) -> u32 {
-    // 32 rows of 4 differences of at most 255 stay inside 16 bits.
+    // 32 rows of 4 differences of at most 255 stay inside 16 bits. The last column has no neighbour to the right.
     let mut lanes = [0_u16; SIDE];
     for y in 0..SIDE {
         let here = &pixels[y];
-        for x in 0..SIDE - 1 {
-            lanes[x] += u16::from(here[x].abs_diff(here[x + 1]));
-        }
-        if y + 1 < SIDE {
-            let below = &pixels[y + 1];
-            for x in 0..SIDE {
-                lanes[x] += u16::from(here[x].abs_diff(below[x]));
-            }
-            for x in 0..SIDE - 1 {
-                lanes[x] += u16::from(here[x].abs_diff(below[x + 1])) + u16::from(here[x + 1].abs_diff(below[x]));
-            }
+        let below = &pixels[(y + 1).min(SIDE - 1)];
+        let has_below = if y + 1 < SIDE { u16::MAX } else { 0 };
+        let (mut here_right, mut below_right) = ([0; SIDE], [0; SIDE]);
+        here_right[..SIDE - 1].copy_from_slice(&here[1..]);
+        below_right[..SIDE - 1].copy_from_slice(&below[1..]);
+        for x in 0..SIDE {
+            let has_right = if x + 1 < SIDE { u16::MAX } else { 0 };
+            let right = u16::from(here[x].abs_diff(here_right[x])) & has_right;
+            let down = u16::from(here[x].abs_diff(below[x])) & has_below;
+            let diagonals = u16::from(here[x].abs_diff(below_right[x])) + u16::from(here_right[x].abs_diff(below[x]));
+            lanes[x] += right + down + (diagonals & has_right & has_below);
         }
     }
-    lanes.iter().map(|&lane| u32::from(lane)).sum()
+    let mut total = 0;
+    for &lane in &lanes {
+        total += u32::from(lane);
+    }
+    total
 }
 
+/// Sums over a patch that zeros follow on the right and below: pairs that leave the patch add nothing.
 #[multiversion(targets = "simd")]
-fn residual_sums(r: &[[i16; SIDE]; SIDE]) -> Patch {
-    let mut sums = Patch::default();
+fn residual_sums(r: &[[i16; 2 * SIDE]; SIDE + 1]) -> Patch {
+    let (mut absolute, mut square, mut zeros) = ([0_i32; SIDE], [0_i32; SIDE], [0_i32; SIDE]);
+    let (mut right, mut down) = ([0_i32; SIDE], [0_i32; SIDE]);
+    let (mut down_right, mut down_left) = ([0_i32; SIDE], [0_i32; SIDE]);
     for y in 0..SIDE {
-        let here = &r[y];
+        let (here, below) = (&r[y], &r[y + 1]);
         for x in 0..SIDE {
-            sums.absolute += u32::from(here[x].unsigned_abs());
-            sums.square += (i32::from(here[x]) * i32::from(here[x])) as u32;
-            sums.zeros += u32::from(here[x] == 0);
-        }
-        for x in 0..SIDE - 1 {
-            sums.neighbours[0] += i32::from(here[x]) * i32::from(here[x + 1]);
-        }
-        if y + 1 < SIDE {
-            let below = &r[y + 1];
-            for x in 0..SIDE {
-                sums.neighbours[1] += i32::from(here[x]) * i32::from(below[x]);
-            }
-            for x in 0..SIDE - 1 {
-                sums.neighbours[2] += i32::from(here[x]) * i32::from(below[x + 1]);
-                sums.neighbours[3] += i32::from(here[x + 1]) * i32::from(below[x]);
-            }
+            let (v, w) = (i32::from(here[x]), i32::from(here[x + 1]));
+            let (u, t) = (i32::from(below[x]), i32::from(below[x + 1]));
+            absolute[x] += v.abs();
+            square[x] += v * v;
+            zeros[x] += i32::from(v == 0);
+            right[x] += v * w;
+            down[x] += v * u;
+            down_right[x] += v * t;
+            down_left[x] += w * u;
         }
     }
-    sums
+    Patch {
+        diversity: 0,
+        absolute: total(&absolute) as u32,
+        square: total(&square) as u32,
+        zeros: total(&zeros) as u32,
+        neighbours: [total(&right), total(&down), total(&down_right), total(&down_left)],
+    }
+}
+
+#[inline(always)]
+fn total(lanes: &[i32; SIDE]) -> i32 {
+    let mut total = 0;
+    for &lane in lanes {
+        total += lane;
+    }
+    total
 }
 
 /// The values of [`COLUMNS`] over `patches` together.

@@ -6,8 +6,9 @@
 //!
 //! *Near a bound*: a resample cannot hold what the sample lacks. A share with fewer than [`FEW`] clusters off 0 (or
 //! off 1) gets the hull of its bootstrap interval and Wilson's on the effective sample size
-//! n = p(1-p)/var(p), held within [clusters, rows] (Korn and Graubard, Survey Methodology 1998; n = clusters at p = 0
-//! and 1, where the variance says nothing: the cautious end).
+//! n = p(1-p)/var(p) (z/t)², t with as many degrees of freedom as there are clusters off the bound, held within
+//! [clusters, rows] (after Korn and Graubard, Survey Methodology 1998). At 0 and 1, where the variance says nothing,
+//! n is the number of clusters: the cautious end.
 
 use super::special::{normal_cdf, normal_quantile, student_cdf, student_quantile};
 use crate::{Error, Result};
@@ -67,8 +68,12 @@ pub(super) fn wilson_bounds(p: f64, n: f64, level: f64) -> (f64, f64) {
 pub(super) struct Share {
     /// The share.
     pub(super) p: f64,
-    effective: f64,
-    near_bound: bool,
+    clusters: f64,
+    rows: f64,
+    /// p(1-p) / variance; none where the variance says nothing.
+    effective: Option<f64>,
+    /// Clusters that are off the nearer bound.
+    off_bound: usize,
 }
 
 impl Share {
@@ -80,31 +85,30 @@ impl Share {
         let both = || sums.iter().zip(counts);
         let above_zero = both().filter(|(s, _)| **s > 0.0).count();
         let below_one = both().filter(|(s, n)| **s < **n).count();
+        let off_bound = above_zero.min(below_one);
         // Variance of a ratio, linearised (Cochran 1977, eq. 6.13), clusters drawn with replacement.
         let squares: f64 = both().map(|(s, n)| (s - p * n).powi(2)).sum();
         let variance = clusters / (clusters - 1.0) * squares / (total * total);
-        let at_bound = above_zero == 0 || below_one == 0;
-        let effective = if at_bound || sums.len() < 2 {
-            clusters
-        } else {
-            (p * (1.0 - p) / variance).clamp(clusters, rows.max(clusters))
-        };
-        Self { p, effective, near_bound: above_zero.min(below_one) < FEW }
+        let effective = (off_bound > 0 && sums.len() > 1).then(|| p * (1.0 - p) / variance);
+        Self { p, clusters, rows, effective, off_bound }
     }
 
     /// Whether the resamples say too little about it.
     pub(super) fn is_near_bound(&self) -> bool {
-        self.near_bound
+        self.off_bound < FEW
     }
 
     /// Wilson's bounds on the effective sample size.
     pub(super) fn wilson(&self, level: f64) -> (f64, f64) {
-        wilson_bounds(self.p, self.effective, level)
+        let tail = 0.5 + 0.5 * level;
+        let doubt = || normal_quantile(tail) / student_quantile(tail, self.off_bound as f64);
+        let size = self.effective.map_or(self.clusters, |n| n * doubt().powi(2));
+        wilson_bounds(self.p, size.clamp(self.clusters, self.rows.max(self.clusters)), level)
     }
 
     /// What an interval of this share has to cover beside its resamples.
     pub(super) fn guard(&self, level: f64) -> Option<(f64, f64)> {
-        self.near_bound.then(|| self.wilson(level))
+        self.is_near_bound().then(|| self.wilson(level))
     }
 }
 
@@ -150,8 +154,11 @@ pub(super) fn bootstrap_p(replicates: &[f64], clusters: usize) -> f64 {
     if clusters < 2 {
         return 1.0;
     }
-    let beyond = |side: fn(&&f64) -> bool| 1 + replicates.iter().filter(side).count();
-    let tail = beyond(|x| **x <= 0.0).min(beyond(|x| **x >= 0.0)) as f64 / (1 + replicates.len()) as f64;
+    // Shares of small whole numbers meet at 0 but for rounding: that is 0.
+    let slack = 1e-12 * replicates.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    let below = 1 + replicates.iter().filter(|x| **x <= slack).count();
+    let above = 1 + replicates.iter().filter(|x| **x >= -slack).count();
+    let tail = below.min(above) as f64 / (1 + replicates.len()) as f64;
     if tail >= 0.5 {
         return 1.0;
     }

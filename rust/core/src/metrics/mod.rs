@@ -17,6 +17,8 @@
 //! # Ok::<(), mllmrisk_core::Error>(())
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 mod agreement;
 mod bootstrap;
 mod calibration;

@@ -48,10 +48,11 @@ struct Pairs {
 impl Pairs {
     fn count(scores: &[f64], labels: &[bool]) -> Result<Self> {
         check_scores(scores, labels, |_| true)?;
-        let (reals, fakes) = sorted_keys(scores, labels);
+        let (keys, count) = sorted_keys(scores, labels);
+        let (reals, fakes) = keys.split_at(count);
         let all = reals.len() as f64 * fakes.len() as f64;
-        let below = merge_count(&reals, &fakes, |real, fake| real < fake);
-        Ok(Self { all, below, below_or_tied: merge_count(&reals, &fakes, |real, fake| real <= fake) })
+        let below = merge_count(reals, fakes, |real, fake| real < fake);
+        Ok(Self { all, below, below_or_tied: merge_count(reals, fakes, |real, fake| real <= fake) })
     }
 }
 

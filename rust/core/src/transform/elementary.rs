@@ -3,6 +3,8 @@
 //!
 //! Polynomials of Cephes (Moshier, 1984 to 1992); relative error below 2e-7 in the ranges stated.
 
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use std::f32::consts::LOG2_E;
 
 /// ln 2 in two parts: the first has so few bits that its products with small integers are exact.

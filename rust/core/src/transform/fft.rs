@@ -149,12 +149,8 @@ fn transform(a: &mut Tile, work: &mut Tile) {
 
 /// The 64-point transform of every column of `tile`, in place: 64 = 8 × 8, two passes of 8-point transforms.
 fn columns(tile: &mut Tile, work: &mut Tile) {
-    for j in 0..8 {
-        let factors = std::array::from_fn(|k| {
-            let angle = -std::f64::consts::TAU * (j * k) as f64 / SIDE as f64;
-            (angle.cos() as f32, angle.sin() as f32)
-        });
-        pass(&tile.re, &tile.im, &mut work.re, &mut work.im, (j, 8), &factors);
+    for (j, factors) in twiddles().iter().enumerate() {
+        pass(&tile.re, &tile.im, &mut work.re, &mut work.im, (j, 8), factors);
     }
     for k in 0..8 {
         pass(&work.re, &work.im, &mut tile.re, &mut tile.im, (8 * k, 1), &[(1.0, 0.0); 8]);
@@ -162,6 +158,19 @@ fn columns(tile: &mut Tile, work: &mut Tile) {
 }
 
 type Complex = (f32, f32);
+
+/// exp(-2πi jk / 64) at `[j][k]`.
+fn twiddles() -> &'static [[Complex; 8]; 8] {
+    static TABLE: std::sync::LazyLock<[[Complex; 8]; 8]> = std::sync::LazyLock::new(|| {
+        std::array::from_fn(|j| {
+            std::array::from_fn(|k| {
+                let angle = -std::f64::consts::TAU * (j * k) as f64 / SIDE as f64;
+                (angle.cos() as f32, angle.sin() as f32)
+            })
+        })
+    });
+    &TABLE
+}
 
 /// The 8-point transform across the eight rows `first + i * stride`, its k-th output times `factors[k]`.
 #[multiversion(targets = "simd")]
@@ -246,7 +255,7 @@ fn times(a: Complex, b: Complex) -> Complex {
     (a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0)
 }
 
-#[multiversion(targets = "simd")]
+/// Left to the baseline instruction set: plain moves are faster than the scatter that wider ones tempt the compiler to.
 fn transpose(from: &[f32; AREA], to: &mut [f32; AREA]) {
     const BLOCK: usize = 8;
     for top in (0..SIDE).step_by(BLOCK) {

@@ -34,8 +34,8 @@ pub struct Spectrum {
 pub fn forward(mut plane: Vec<f32>, width: usize) -> Spectrum {
     assert!(plane.len().is_multiple_of(width), "a plane is whole rows");
     let (height, across) = (plane.len() / width, width / 2 + 1);
-    let (horizontal, vertical) = PLANS
-        .with_borrow_mut(|plans| (plans.real.plan_fft_forward(width), plans.complex.plan_fft_forward(height)));
+    let (horizontal, vertical) =
+        PLANS.with_borrow_mut(|plans| (plans.real.plan_fft_forward(width), plans.complex.plan_fft_forward(height)));
     let mut rows = vec![Complex32::default(); across * height];
     let mut scratch = horizontal.make_scratch_vec();
     for (row, spectrum) in plane.chunks_exact_mut(width).zip(rows.chunks_exact_mut(across)) {
@@ -54,8 +54,8 @@ pub fn inverse(spectrum: Spectrum) -> Vec<f32> {
     let Spectrum { width, height, mut data } = spectrum;
     let across = width / 2 + 1;
     assert_eq!(data.len(), across * height, "half a spectrum of {width}x{height}");
-    let (horizontal, vertical) = PLANS
-        .with_borrow_mut(|plans| (plans.real.plan_fft_inverse(width), plans.complex.plan_fft_inverse(height)));
+    let (horizontal, vertical) =
+        PLANS.with_borrow_mut(|plans| (plans.real.plan_fft_inverse(width), plans.complex.plan_fft_inverse(height)));
     vertical.process(&mut data);
     let mut rows = transposed(&data, height);
     let mut plane = vec![0.0; width * height];
@@ -69,7 +69,9 @@ pub fn inverse(spectrum: Spectrum) -> Vec<f32> {
         horizontal.process_with_scratch(spectrum, row, &mut scratch).expect("the buffers have the plan's lengths");
     }
     let scale = 1.0 / (width * height) as f32;
-    plane.iter_mut().for_each(|value| *value *= scale);
+    for value in &mut plane {
+        *value *= scale;
+    }
     plane
 }
 

@@ -1,5 +1,8 @@
 //! What JPEG's quantisation would do to an image, without an encoder: in the domain of its block DCT.
 
+#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+#![allow(clippy::inline_always)] // meant to be inlined into functions that are compiled per instruction set
+
 use multiversion::multiversion;
 
 use crate::image::Plane;

@@ -18,6 +18,7 @@ from . import (
     directional,
     grid,
     lbp,
+    lbp_chroma,
     npr,
     spectrum,
     srm3,
@@ -43,6 +44,7 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bits": bits.twin,
     "grid": grid.twin,
     "lbp": lbp.twin,
+    "lbp_chroma": lbp_chroma.twin,
 }
 
 

@@ -13,7 +13,7 @@ def twin(image: np.ndarray) -> np.ndarray:
     values = [np.log(p) for p in power]
     values += [np.log(power[a] / power[b]) for a, b in pairs]
     values += [np.mean(d[a] * d[b]) / np.sqrt(power[a] * power[b]) for a, b in pairs]
-    every = [(a, b) for a in range(3) for b in range(3)]
-    values += [np.mean(d[a][:, :-1] * d[b][:, 1:]) / np.sqrt(power[a] * power[b]) for a, b in every]
-    values += [np.mean(d[a][:-1] * d[b][1:]) / np.sqrt(power[a] * power[b]) for a, b in every]
+    lagged = ((0, 0), (1, 1), (2, 2), (0, 1), (2, 1))
+    values += [np.mean(d[a][:, :-1] * d[b][:, 1:]) / np.sqrt(power[a] * power[b]) for a, b in lagged]
+    values += [np.mean(d[a][:-1] * d[b][1:]) / np.sqrt(power[a] * power[b]) for a, b in lagged]
     return np.array(values)

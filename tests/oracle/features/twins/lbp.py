@@ -33,12 +33,17 @@ def shares(x: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / counts.sum())
 
 
-def twin(image: np.ndarray) -> np.ndarray:
+def halved(image: np.ndarray) -> list[np.ndarray]:
+    """Y, Cb, Cr of 2x2 pixels, in 1/64 grey level."""
     r, g, b = (block_sums(image[..., c].astype(int)) for c in range(3))
-    half = [
+    return [
         (77 * r + 150 * g + 29 * b + 8) // 16,
         (-43 * r - 85 * g + 128 * b + 8) // 16,
         (128 * r - 107 * g - 21 * b + 8) // 16,
     ]
+
+
+def twin(image: np.ndarray) -> np.ndarray:
+    half = halved(image)
     quarter = [(block_sums(x) + 2) // 4 for x in half]
     return np.concatenate([shares(x) for x in half + quarter])

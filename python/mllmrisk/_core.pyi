@@ -1,10 +1,46 @@
-# import numpy as np
-# from typing import Literal, final
-# from numpy.typing import NDArray
+"""The compiled core. `mypy.stubtest` compares this stub with the built module (docs/design/0005)."""
 
-_Floats = NDArray[np.float64]
-_Flags = NDArray[np.bool_]
-_Ids = NDArray[np.int64]
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+__all__: list[str]
+__version__: str
+# codec
+
+def decode(
+    source: bytes | str, orient: bool = False, limits: tuple[int, int, int] | None = None
+) -> npt.NDArray[np.uint8]: ...
+def probe(source: bytes | str, limits: tuple[int, int, int] | None = None) -> dict[str, Any]: ...
+def build_info() -> dict[str, Any]: ...
+def encode(array: npt.NDArray[np.uint8], spec: str) -> bytes: ...
+def perturb(array: npt.NDArray[np.uint8], chain: str, seed: int = 0) -> npt.NDArray[np.uint8]: ...
+def reencode(
+    source: bytes | str | npt.NDArray[np.uint8], chain: str, seed: int = 0, limits: tuple[int, int, int] | None = None
+) -> bytes: ...
+def resize(array: npt.NDArray[np.uint8], width: int, height: int, kernel: str = "bicubic") -> npt.NDArray[np.uint8]: ...
+def perturbations() -> list[dict[str, Any]]: ...
+def canonical_chain(text: str) -> str: ...
+
+# features
+
+def describe_features() -> list[dict[str, Any]]: ...
+def feature_names(features: Sequence[str]) -> list[str]: ...
+def extract(
+    sources: Sequence[str | bytes | npt.NDArray[np.uint8]],
+    features: Sequence[str],
+    threads: int,
+    chains: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float32], list[tuple[int, str, str]]]: ...
+
+# metrics
+
+_Floats = npt.NDArray[np.float64]
+_Flags = npt.NDArray[np.bool_]
+_Ids = npt.NDArray[np.int64]
 _Plan = tuple[int, int, float, int | None]
 _Bounded = tuple[float, tuple[float, float] | None]
 _Contrasted = tuple[float, tuple[float, float] | None, float]
@@ -59,6 +95,7 @@ def metrics_krippendorff_alpha(ratings: _Ids, raters: int, clusters: _Ids, plan:
 def metrics_rogan_gladen(
     flags: _Floats, clusters: _Ids, validation: tuple[int, int, int, int], plan: _Plan
 ) -> _Bounded: ...
+
 @final
 class RateCounter:
     def __new__(cls) -> RateCounter: ...
@@ -66,6 +103,7 @@ class RateCounter:
     def merge(self, other: RateCounter) -> None: ...
     def seen(self) -> tuple[int, int]: ...
     def finish(self, plan: _Plan) -> _Bounded: ...
+
 @final
 class ScoreHistogram:
     def __new__(cls, low: float, high: float, bins: int) -> ScoreHistogram: ...

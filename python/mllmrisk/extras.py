@@ -1,0 +1,25 @@
+"""Optional packages: imported where they are needed, and named with the line that installs them where they are not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from mllmrisk.errors import MissingExtraError
+
+
+def optional(module: str, what: str, extra: str) -> Any:
+    """The module of an optional package.
+
+    Args:
+        module: its name: `pyarrow.parquet`.
+        what: what needs it, for the message: `Parquet`.
+        extra: the optional dependency set that brings it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(what, extra) from missing

@@ -1,0 +1,50 @@
+"""`mllmrisk list`: every name that other commands take."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mllmrisk import config, features, perturb
+from mllmrisk.judges import JUDGES
+
+KINDS = ["suites", "profiles", "detectors", "judges", "features", "perturbations"]
+
+
+def test_all_kinds_as_json(run):
+    result = run("list", "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert list(found) == KINDS
+    names = {kind: [row["name"] for row in rows] for kind, rows in found.items()}
+    assert names["suites"] == config.names("suites")
+    assert names["profiles"] == config.names("profiles")
+    assert names["judges"] == JUDGES.names()
+    assert names["features"] == [family.name for family in features.describe()]
+    assert names["perturbations"] == [p.grammar for p in perturb.describe()]
+
+
+@pytest.mark.parametrize("kind", ["judges", "features", "perturbations"])
+def test_a_kind_names_and_explains_each(run, kind):
+    rows = json.loads(run("list", kind, "--json").out)[kind]
+    assert rows
+    assert all(row["name"] and row["about"] for row in rows)
+    text = run("list", kind)
+    assert text.code == 0
+    assert len(text.out.splitlines()) == len(rows)
+    assert all(row["name"] in line for row, line in zip(rows, text.out.splitlines(), strict=True))
+
+
+def test_a_judge_says_what_it_sees_and_what_it_needs(run):
+    (row,) = (r for r in json.loads(run("list", "judges", "--json").out)["judges"] if r["name"] == "opennsfw")
+    assert row["sees"] == ["sexual"]
+    assert "BSD" in row["licence"]
+    assert "pip install 'mllmrisk[judges]'" in run("list", "judges").out
+
+
+def test_an_unknown_kind_is_a_wrong_call(run):
+    result = run("list", "judgs")
+    assert result.code == 2
+    assert "judges" in result.err
+    assert "Traceback" not in result.err
