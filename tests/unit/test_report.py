@@ -165,6 +165,15 @@ def test_markdown_escapes(name: str, shown: str) -> None:
     assert markdown.escaped(name) == shown
 
 
+def test_the_end_of_a_sentence_is_not_escaped(run: Path) -> None:
+    assert "\\.\n" not in _markdown(run)
+
+
+def test_groups_of_two_kinds_are_counted_in_few_words() -> None:
+    assert naming.clusters(13, "source (photographs), image (generated)") == "13 groups"
+    assert naming.clusters(30, "source and prompt") == "30 groups by source and prompt"
+
+
 def test_code_spans_hold_backticks() -> None:
     assert markdown.code("a``b") == "``` a``b ```"
     assert markdown.code("plain") == "`plain`"

@@ -12,12 +12,14 @@ from mllmrisk.report.naming import printable
 _MARKUP = re.compile(r"([\\`*_\[\]#|~$])")
 
 
-def escaped(text: str) -> str:
-    """Text that renders as itself: names are data."""
+def escaped(text: str, *, inline: bool = False) -> str:
+    """Text that renders as itself: names are data; `inline` text stands at no line's head."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     marked = _MARKUP.sub(r"\\\1", plain)
     # A bare address or an @name would be made a link by some renderers.
     marked = marked.replace("://", ":&#47;&#47;").replace("@", "&#64;")
+    if inline:
+        return marked
     # What would start a list, a quotation or a rule at the head of a line.
     return re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", marked)
 
@@ -92,4 +94,4 @@ def _sentence(parts: Sentence) -> str:
 def _kept(text: str) -> str:
     """Prose of our own with names in it; spaces at its ends belong to the sentence."""
     head, tail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    return head + escaped(text) + tail if text.strip() else text
+    return head + escaped(text, inline=True) + tail if text.strip() else text

@@ -163,4 +163,6 @@ def count(n: int, word: str) -> str:
 
 def clusters(n: int, by: str) -> str:
     """Resampled units in words: `41 sources`, `30 groups by source and prompt`."""
+    if "(" in by:  # one kind of group per side: the methods say which
+        return count(n, "group")
     return count(n, by) if by.isalpha() else f"{count(n, 'group')} by {printable(by)}"

@@ -16,7 +16,7 @@ from mllmrisk.report.reading import Reading
 #: Adjusted p-values below this speak for a difference.
 SIGNIFICANT = 0.05
 #: Fewer resampled groups than this make a result a first look.
-FEW_CLUSTERS = 10
+FEW_CLUSTERS = 20
 #: Fewer images than this on either side of a figure, likewise.
 FEW_IMAGES = 30
 
@@ -199,6 +199,9 @@ def _detects(reading: Reading) -> Answer | None:
         found = reading.one("detection", "detection_rate", perturbation=view, at=at)
         alarms = reading.one("detection", "detection_rate", perturbation=view, at=at, paradigm="real")
         if found is None:
+            continue
+        if found.value is None:
+            sentences.append([f"No threshold could be set to call {at:.0%} of photographs fake: ", cell(found), "."])
             continue
         parts: Sentence = [f"With a threshold set to call {at:.0%} of photographs fake, it finds ", cell(found)]
         if alarms is not None:
