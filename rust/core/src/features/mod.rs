@@ -21,7 +21,6 @@ mod ghost;
 mod glcm;
 mod grid;
 mod lbp;
-mod lbp_chroma;
 mod npr;
 mod phase;
 mod selection;
@@ -107,7 +106,6 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &lbp::Family,
-    &lbp_chroma::Family,
     // costly
     &srm30::Family,
     &ghost::Family,

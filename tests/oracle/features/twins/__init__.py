@@ -18,7 +18,6 @@ from . import (
     directional,
     grid,
     lbp,
-    lbp_chroma,
     npr,
     spectrum,
     srm3,
@@ -44,7 +43,6 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bits": bits.twin,
     "grid": grid.twin,
     "lbp": lbp.twin,
-    "lbp_chroma": lbp_chroma.twin,
 }
 
 
