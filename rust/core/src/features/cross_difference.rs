@@ -95,10 +95,10 @@ fn difference(here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
 
 #[multiversion(targets = "simd")]
 fn accumulate(row: &[i16], sums: &mut [u32]) {
-    for (sums, values) in sums.as_chunks_mut::<PERIOD>().0.iter_mut().zip(row.as_chunks::<PERIOD>().0) {
-        for l in 0..PERIOD {
-            sums[l] += u32::from(values[l].unsigned_abs());
-        }
+    let n = sums.len();
+    let row = &row[..n];
+    for x in 0..n {
+        sums[x] += u32::from(row[x].unsigned_abs());
     }
 }
 
