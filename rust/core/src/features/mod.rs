@@ -15,13 +15,14 @@ mod cooccurrence;
 mod cross_difference;
 mod directional;
 mod grid;
-mod lbp;
+
 mod npr;
 mod selection;
 mod spectrum;
 mod srm3;
 mod sums;
 mod synthbuster;
+mod ternary;
 mod texture;
 
 use crate::image::Planes;
@@ -98,6 +99,6 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
-    &lbp::Family,
+    &ternary::Family,
     // costly
 ];
