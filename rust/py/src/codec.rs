@@ -1,4 +1,5 @@
-//! Reading, probing and writing image files.
+//! Reading, probing, writing and perturbing images.
+#![allow(clippy::needless_pass_by_value)] // pyo3 hands arguments over by value
 
 use mllmrisk_core::codec::{self, Input, Limits, Probe};
 use mllmrisk_core::image::Image;

@@ -187,7 +187,7 @@ fn run_lengths(source: &Source<'_>, header: &Header) -> Result<Vec<u8>> {
     let half = |byte: u8, k: usize| {
         if !nibbles {
             byte
-        } else if k % 2 == 0 {
+        } else if k.is_multiple_of(2) {
             byte >> 4
         } else {
             byte & 15
@@ -207,7 +207,7 @@ fn run_lengths(source: &Source<'_>, header: &Header) -> Result<Vec<u8>> {
                 let size = if nibbles { literal.div_ceil(2) } else { literal };
                 let mut byte = 0;
                 for k in 0..literal {
-                    if !nibbles || k % 2 == 0 {
+                    if !nibbles || k.is_multiple_of(2) {
                         byte = data.next().ok_or_else(short)?;
                     }
                     put(&mut x, y, half(byte, k));

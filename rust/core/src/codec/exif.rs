@@ -20,10 +20,7 @@ const LONGEST_TEXT: usize = 8192;
 
 /// Parses a TIFF structure (EXIF's, without the `Exif\0\0` before it).
 pub(super) fn parse(bytes: &[u8]) -> Option<Exif<'_>> {
-    let tiff = Tiff { bytes, big: matches!(bytes.get(..4)?, b"MM\0*") };
-    if !tiff.big && bytes.get(..4)? != b"II*\0" {
-        return None;
-    }
+    let tiff = Tiff::open(bytes)?;
     let mut exif = Exif::default();
     let mut private = None;
     for entry in tiff.directory(tiff.u32(4)?) {
@@ -45,6 +42,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Exif<'_>> {
     Some(exif)
 }
 
+/// Where a TIFF file's first directory keeps its photometric interpretation, if that is a palette.
+pub(super) fn palette_flag(bytes: &[u8]) -> Option<usize> {
+    let tiff = Tiff::open(bytes)?;
+    let entry = tiff.directory(tiff.u32(4)?).into_iter().find(|entry| entry.tag == 0x0106)?;
+    let low = entry.at + usize::from(tiff.big);
+    (tiff.number(&entry) == Some(3)).then_some(low)
+}
+
 struct Tiff<'a> {
     bytes: &'a [u8],
     big: bool,
@@ -59,6 +64,15 @@ struct Entry {
 }
 
 impl<'a> Tiff<'a> {
+    /// A classic TIFF of either byte order.
+    fn open(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.get(..4)? {
+            b"MM\0*" => Some(Self { bytes, big: true }),
+            b"II*\0" => Some(Self { bytes, big: false }),
+            _ => None,
+        }
+    }
+
     fn u16(&self, at: usize) -> Option<u16> {
         let bytes = self.bytes.get(at..at + 2)?.try_into().ok()?;
         Some(if self.big { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })

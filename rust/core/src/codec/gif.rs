@@ -26,22 +26,20 @@ pub(super) fn decode(source: &Source<'_>) -> Result<Image> {
     let (width, height) = (canvas.0.max((left + w) as u32), canvas.1.max((top + h) as u32));
     source.admit(width, height, u64::from(width) * u64::from(height) * 2)?;
 
-    let frame = decoder.read_next_frame().map_err(|error| fail(&error))?.ok_or_else(|| source.truncated("no frame"))?;
-    if frame.buffer.len() < w * h {
-        return Err(source.truncated("its first frame is incomplete"));
-    }
     let background = frame.transparent.unwrap_or(0);
+    let local = frame.palette.clone();
+    let mut pixels = vec![0; w * h];
+    decoder.read_into_buffer(&mut pixels).map_err(|error| fail(&error))?;
     let indices = if (width as usize, height as usize) == (w, h) {
-        frame.buffer.to_vec()
+        pixels
     } else {
         let mut canvas = vec![background; width as usize * height as usize];
-        for (y, row) in frame.buffer.chunks_exact(w.max(1)).take(h).enumerate() {
+        for (y, row) in pixels.chunks_exact(w.max(1)).take(h).enumerate() {
             let at = (top + y) * width as usize + left;
             canvas[at..at + w].copy_from_slice(row);
         }
         canvas
     };
-    let local = frame.palette.clone();
     let palette = local.as_deref().or_else(|| decoder.global_palette());
     let rgb = match palette {
         Some(palette) => pixels::rgb_from_palette(&indices, palette.as_chunks::<3>().0),

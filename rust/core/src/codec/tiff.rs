@@ -6,7 +6,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::{Source, pixels};
+use super::{Source, exif, pixels};
 use crate::error::{Error, Result};
 use crate::image::Image;
 
@@ -14,6 +14,18 @@ type Tiff<'a> = Decoder<Cursor<&'a [u8]>>;
 
 /// Decodes grey, RGB, palette and CMYK images of 1 to 16 bits a sample; alpha is dropped.
 pub(super) fn decode(source: &Source<'_>) -> Result<Image> {
+    // The crate reads no palettes. Called grey, the same samples are indices.
+    match exif::palette_flag(source.bytes) {
+        Some(flag) => {
+            let mut bytes = source.bytes.to_vec();
+            bytes[flag] = PhotometricInterpretation::BlackIsZero.to_u16() as u8;
+            decode_samples(&Source { bytes: &bytes, ..*source }, true)
+        }
+        None => decode_samples(source, false),
+    }
+}
+
+fn decode_samples(source: &Source<'_>, is_palette: bool) -> Result<Image> {
     let fail = |error: TiffError| failure(source, &error);
     let mut decoder = open(source)?;
     let (width, height) = decoder.dimensions().map_err(fail)?;
@@ -28,25 +40,28 @@ pub(super) fn decode(source: &Source<'_>) -> Result<Image> {
     if layout.planes > 1 {
         return Err(source.unsupported("separate planes"));
     }
-    let pixels = width as usize * height as usize;
+    let row = width as usize * count;
     let samples = match data {
-        DecodingResult::U8(bytes) => unpack(source, bytes, color, width as usize, count)?,
+        DecodingResult::U8(bytes) => unpack(source, bytes, color, row, is_palette)?,
         DecodingResult::U16(values) => values.iter().map(|value| (value >> 8) as u8).collect(),
         _ => return Err(source.unsupported("samples that are not 1 to 16 bit integers")),
     };
-    if samples.len() != pixels * count {
+    if samples.len() != row * height as usize {
         return Err(source.corrupt("its samples do not fill the image"));
     }
     let rgb = match color {
+        ColorType::Gray(_) if is_palette => pixels::rgb_from_palette(&samples, &palette(source, &mut decoder)?),
         ColorType::Gray(_) => pixels::rgb_from_grey(&samples),
         ColorType::GrayA(_) => pixels::rgb_from_grey_wider(&samples, 2),
         ColorType::RGB(_) => samples,
         ColorType::RGBA(_) => pixels::rgb_from_wider(&samples, 4),
         ColorType::CMYK(_) => pixels::rgb_from_cmyk(&samples),
-        ColorType::Palette(_) => pixels::rgb_from_palette(&samples, &palette(source, &mut decoder)?),
-        ColorType::Multiband { num_samples, .. } if num_samples > 3 && is_rgb(&mut decoder) => {
-            pixels::rgb_from_wider(&samples, count)
-        }
+        // More channels than the photometric interpretation names: alpha, or what nobody defined.
+        ColorType::Multiband { .. } => match photometric(&mut decoder) {
+            Some(PhotometricInterpretation::RGB) if count > 3 => pixels::rgb_from_wider(&samples, count),
+            Some(PhotometricInterpretation::BlackIsZero) => pixels::rgb_from_grey_wider(&samples, count),
+            _ => return Err(source.unsupported(format!("{count} channels"))),
+        },
         other => return Err(source.unsupported(format!("{other:?} colour"))),
     };
     Image::from_rgb(width, height, rgb)
@@ -63,21 +78,20 @@ pub(super) fn open<'a>(source: &Source<'a>) -> Result<Tiff<'a>> {
     Ok(decoder.with_limits(limits))
 }
 
-fn is_rgb(decoder: &mut Tiff<'_>) -> bool {
-    let rgb = PhotometricInterpretation::RGB.to_u16();
-    matches!(decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation), Ok(Some(value)) if value == rgb)
+fn photometric(decoder: &mut Tiff<'_>) -> Option<PhotometricInterpretation> {
+    let value = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).ok().flatten()?;
+    PhotometricInterpretation::from_u16(value)
 }
 
 /// Samples of less than a byte, rows padded to whole bytes, to one byte each: grey is stretched to 0…255, an index not.
-fn unpack(source: &Source<'_>, bytes: Vec<u8>, color: ColorType, width: usize, count: usize) -> Result<Vec<u8>> {
+fn unpack(source: &Source<'_>, bytes: Vec<u8>, color: ColorType, row: usize, is_palette: bool) -> Result<Vec<u8>> {
     let bits = usize::from(color.bit_depth());
-    let scale = match (bits, color) {
+    let scale = match (bits, is_palette) {
         (8, _) => return Ok(bytes),
-        (1 | 2 | 4, ColorType::Palette(_)) => 1,
-        (1 | 2 | 4, _) => 255 / ((1 << bits) - 1),
+        (1 | 2 | 4, true) => 1,
+        (1 | 2 | 4, false) => 255 / ((1 << bits) - 1),
         _ => return Err(source.unsupported(format!("{bits} bits a sample"))),
     };
-    let row = width * count;
     let mask = ((1 << bits) - 1) as u8;
     let value = |bytes: &[u8], k: usize| (bytes[k * bits / 8] >> (8 - bits - k * bits % 8)) & mask;
     let rows = bytes.chunks_exact((row * bits).div_ceil(8));

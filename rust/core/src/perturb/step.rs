@@ -113,8 +113,8 @@ impl Step {
             Self::Jpeg { .. } | Self::Webp { .. } => self.through_codec(&self.prepare(image)?),
             Self::Png => Ok(image),
             Self::Resize { factor, kernel } => {
-                let scaled = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
-                resize(&image, scaled(image.width()), scaled(image.height()), kernel)
+                let size = scaled(&image, factor);
+                resize(&image, size.width, size.height, kernel)
             }
             Self::Shrink { longest, kernel } => shrink(image, longest, kernel),
             Self::Fit { size } => fit(image, size),
@@ -132,9 +132,9 @@ impl Step {
     }
 }
 
-/// Sides after scaling by `scale`, rounded, at least 1.
+/// Sides after scaling by `scale`, rounded (halves to even, as Python rounds), at least 1.
 fn scaled(image: &Image, scale: f64) -> Size {
-    let side = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
+    let side = |side: u32| ((f64::from(side) * scale).round_ties_even() as u32).max(1);
     Size { width: side(image.width()), height: side(image.height()) }
 }
 

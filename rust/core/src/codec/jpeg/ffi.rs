@@ -1,4 +1,4 @@
-//! The one place that calls libjpeg-turbo: decoding through `shim.c`, encoding through the TurboJPEG API.
+//! The one place that calls libjpeg-turbo: decoding through `shim.c`, encoding through the `TurboJPEG` API.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int};
@@ -82,7 +82,7 @@ pub(super) fn decode(source: &Source<'_>, header: &Header, max_scans: i32) -> Re
     }
 }
 
-/// A TurboJPEG instance that is destroyed when it goes.
+/// A `TurboJPEG` instance that is destroyed when it goes.
 struct Compressor(tj::tjhandle);
 
 impl Drop for Compressor {

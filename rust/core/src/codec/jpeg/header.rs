@@ -21,7 +21,7 @@ pub(in crate::codec) struct Header<'a> {
     pub(in crate::codec) components: Vec<Component>,
     /// Quantisation tables in natural order, by their number.
     pub(in crate::codec) tables: [Option<[u16; 64]>; 4],
-    /// APPn and COM segments: marker and content.
+    /// `APPn` and `COM` segments: marker and content.
     pub(in crate::codec) segments: Vec<(u8, &'a [u8])>,
     /// Components of the first scan; fewer than the frame's: the file has several scans.
     first_scan: usize,

@@ -3,6 +3,7 @@
  *
  * The decoder's settings are libjpeg's defaults (accurate integer IDCT, fancy upsampling, block smoothing), as in
  * Pillow: the pixels are the same bit for bit. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -109,7 +110,7 @@ void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32
 
   jpeg_create_decompress(&info);
   info.progress = &progress.base;
-  info.mem->max_memory_to_use = (long)max_memory;
+  info.mem->max_memory_to_use = max_memory > LONG_MAX ? LONG_MAX : (long)max_memory;
   jpeg_mem_src(&info, data, (unsigned long)size);
   jpeg_read_header(&info, TRUE);
   info.out_color_space = channels == 4 ? JCS_CMYK : JCS_RGB;

@@ -16,6 +16,7 @@ pub struct Text {
 
 /// Gathered while a container is walked.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, not states
 pub(super) struct Metadata {
     pub(super) exif: bool,
     pub(super) make: Option<String>,

@@ -7,6 +7,7 @@ mod png;
 mod webp;
 
 use ::tiff::ColorType;
+use ::tiff::tags::Tag;
 
 use super::{Format, Orientation, Source, bmp, exif, tiff};
 use crate::error::Result;
@@ -51,6 +52,7 @@ impl Mode {
 
 /// What only a JPEG file has.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, not states
 pub struct JpegFacts {
     /// `4:4:4`, `4:2:2`, `4:2:0`, `4:4:0`, `4:1:1`, `4:1:0`; other factors as `2x1,1x2,1x1`; none for one channel.
     pub subsampling: Option<String>,
@@ -70,6 +72,7 @@ pub struct JpegFacts {
 
 /// The facts of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, not states
 pub struct Probe {
     /// The format that the bytes tell.
     pub format: Format,
@@ -197,20 +200,23 @@ fn read_bmp(source: &Source<'_>) -> Result<Facts> {
 fn read_tiff(source: &Source<'_>, metadata: &mut Metadata) -> Result<Facts> {
     let mut decoder = tiff::open(source)?;
     let size = decoder.dimensions().map_err(|error| tiff::failure(source, &error))?;
-    let color = decoder.colortype().map_err(|error| tiff::failure(source, &error))?;
-    let (mode, alpha) = match color {
-        ColorType::Gray(_) => (Mode::Grey, false),
-        ColorType::GrayA(_) => (Mode::Grey, true),
-        ColorType::RGB(_) | ColorType::YCbCr(_) => (Mode::Rgb, false),
-        ColorType::RGBA(_) => (Mode::Rgb, true),
-        ColorType::Palette(_) => (Mode::Palette, false),
-        ColorType::CMYK(_) => (Mode::Cmyk, false),
-        ColorType::CMYKA(_) => (Mode::Cmyk, true),
-        _ => (Mode::Other, false),
-    };
     if let Some(exif) = exif::parse(source.bytes) {
         // The directory is the image's own: it is no EXIF block, but says the same things.
         metadata.add_directory(&exif);
     }
+    if exif::palette_flag(source.bytes).is_some() {
+        let bits = decoder.find_tag_unsigned(Tag::BitsPerSample).ok().flatten().unwrap_or(1);
+        return Ok(Facts::new(size.0, size.1, Mode::Palette, bits));
+    }
+    let color = decoder.colortype().map_err(|error| tiff::failure(source, &error))?;
+    let (mode, alpha) = match color {
+        ColorType::Gray(_) => (Mode::Grey, false),
+        ColorType::RGB(_) | ColorType::YCbCr(_) => (Mode::Rgb, false),
+        ColorType::RGBA(_) => (Mode::Rgb, true),
+        ColorType::GrayA(_) | ColorType::Multiband { num_samples: 2, .. } => (Mode::Grey, true),
+        ColorType::CMYK(_) => (Mode::Cmyk, false),
+        ColorType::CMYKA(_) => (Mode::Cmyk, true),
+        _ => (Mode::Other, false),
+    };
     Ok(Facts { alpha, ..Facts::new(size.0, size.1, mode, color.bit_depth()) })
 }

@@ -40,7 +40,7 @@ pub(super) fn read(source: &Source<'_>, metadata: &mut Metadata) -> Result<Facts
             b"eXIf" => metadata.add_exif(body),
             b"iCCP" => metadata.icc = true,
             b"caBX" => metadata.add_manifest(body),
-            b"tEXt" | b"zTXt" | b"iTXt" => read_text(name, body, metadata),
+            b"tEXt" | b"zTXt" | b"iTXt" => read_text(*name, body, metadata),
             _ => {}
         }
     }
@@ -64,10 +64,10 @@ impl<'a> Iterator for Chunks<'a> {
     }
 }
 
-fn read_text(name: &[u8; 4], body: &[u8], metadata: &mut Metadata) {
+fn read_text(name: [u8; 4], body: &[u8], metadata: &mut Metadata) {
     let Some((key, rest)) = split_at_zero(body) else { return };
     let key = latin1(&key[..key.len().min(79)]);
-    match name {
+    match &name {
         b"tEXt" => add(&key, latin1(&rest[..rest.len().min(TEXT_KEPT)]).as_bytes(), rest, metadata),
         b"zTXt" => {
             let Some(packed) = rest.get(1..) else { return };

@@ -1,0 +1,116 @@
+"""Decoding against Pillow, OpenCV and simplejpeg: whole Python calls, one process, one thread, interleaved, checked.
+
+Every baseline ends in the same thing: a `(height, width, 3)` uint8 RGB array of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from mllmrisk import images, perturb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 31
+SIDES = (512, 1024)
+FORMATS = ("jpeg:90", "png", "webp:90")
+
+
+class Row(NamedTuple):
+    """One comparison: medians in milliseconds of CPU time."""
+
+    work: str
+    baseline: str
+    ours_ms: float
+    baseline_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.baseline_ms / self.ours_ms
+
+
+def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median CPU milliseconds of each call, taken in turn; one round to warm up is thrown away."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds + 1):
+        for call, times in zip(calls, taken, strict=True):
+            start = time.process_time()
+            call()
+            times.append(1e3 * (time.process_time() - start))
+    return [statistics.median(times[1:]) for times in taken]
+
+
+def photograph(side: int) -> np.ndarray:
+    """Shading, edges and sensor-like noise, seeded."""
+    rng = np.random.default_rng(side)
+    y, x = np.mgrid[:side, :side]
+    shade = np.stack([110 + 60 * np.sin(x / 37 + c) * np.cos(y / 53) for c in range(3)], axis=-1)
+    edges = np.where((x // 64 + y // 48) % 2 == 0, 25.0, -25.0)[..., None]
+    return np.clip(shade + edges + rng.normal(0, 4, shade.shape), 0, 255).astype(np.uint8)
+
+
+def png_by_pillow(side: int) -> bytes:
+    """A PNG as most of them are written: libpng's filters, zlib at its default level."""
+    buffer = io.BytesIO()
+    Image.fromarray(photograph(side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def by_pillow(data: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def by_opencv(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def decode_rows(side: int, encoding: str) -> list[Row]:
+    data = png_by_pillow(side) if encoding == "png" else perturb.encode(photograph(side), encoding)
+    baselines = {"Pillow": by_pillow, "OpenCV": by_opencv}
+    if encoding.startswith("jpeg"):
+        baselines["simplejpeg"] = simplejpeg.decode_jpeg
+    pixels = images.decode(data)
+    for name, baseline in baselines.items():
+        np.testing.assert_array_equal(baseline(data), pixels, err_msg=f"{name}, {encoding}, {side}")
+    calls = [lambda: images.decode(data), *(lambda f=f: f(data) for f in baselines.values())]
+    ours, *others = interleaved(*calls)
+    work = f"decode {encoding} {side}x{side}"
+    return [Row(work, name, ours, other) for name, other in zip(baselines, others, strict=True)]
+
+
+def resize_rows() -> list[Row]:
+    pixels = photograph(1024)
+    image = Image.fromarray(pixels)
+    chains = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+    made = []
+    for kernel, pillow in chains.items():
+        chain = f"resize:0.5:{kernel}"
+
+        def baseline(pillow: Image.Resampling = pillow) -> np.ndarray:
+            return np.array(image.resize((512, 512), pillow))
+
+        np.testing.assert_array_equal(perturb.apply(pixels, chain), baseline())
+        ours, other = interleaved(lambda chain=chain: perturb.apply(pixels, chain), baseline)
+        made.append(Row(f"{chain} of 1024x1024", "Pillow", ours, other))
+    return made
+
+
+def rows() -> list[Row]:
+    """Every comparison; raises where the results are not the same."""
+    cv2.setNumThreads(1)
+    decoded = [row for encoding in FORMATS for side in SIDES for row in decode_rows(side, encoding)]
+    return [*decoded, *resize_rows()]
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row.work:34s} {row.ours_ms:8.2f} ms  {row.baseline_ms:8.2f} ms  {row.ratio:5.2f}x  {row.baseline}")

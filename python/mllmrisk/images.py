@@ -1,0 +1,159 @@
+"""Image files: pixels, and what the container says of itself.
+
+Pixels are those that are stored, as `docs/formats.md` defines them for every format and mode; JPEG, PNG and WebP equal
+Pillow's bit for bit. Both functions work outside the interpreter, so threads run them side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from mllmrisk import _core
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
+
+
+class Limits(NamedTuple):
+    """What an input may ask for at most; more is an `ImageError` with code `limit`, before anything is allocated."""
+
+    bytes: int = 1 << 30
+    """Bytes of the file."""
+    pixels: int = 178_956_970
+    """Width x height; the default is where Pillow refuses a decompression bomb."""
+    memory: int = 4 << 30
+    """Bytes that decoding takes: the pixels and the decoder's own buffers."""
+
+
+class Text(NamedTuple):
+    """A text that a container carries."""
+
+    key: str
+    """The keyword of a PNG text chunk; `comment` for JPEG and GIF."""
+    value: str
+    """The text, cut at 4 kB."""
+    bytes: int
+    """Bytes of the whole text as stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The facts of an image file; no pixel was decoded to learn them."""
+
+    format: str
+    """`JPEG`, `PNG`, `WebP`, `GIF`, `BMP` or `TIFF`: what the bytes are, whatever the name says."""
+    width: int
+    """Pixels, as stored."""
+    height: int
+    """Pixels, as stored."""
+    bytes: int
+    """Size of the file."""
+    mode: str
+    """`grey`, `rgb`, `palette`, `cmyk` or `other`."""
+    channels: int
+    """Stored channels, alpha too."""
+    bit_depth: int
+    """Bits a channel; of a palette, bits an index."""
+    alpha: bool
+    """Whether there is an alpha channel or a transparent colour."""
+    progressive: bool
+    """Progressive JPEG, interlaced PNG or GIF."""
+    lossy: bool
+    """Whether its coding loses detail (JPEG, VP8)."""
+    frames: int
+    """Frames of an animation; 1 for a still image."""
+    quantisation: tuple[tuple[int, ...], ...]
+    """JPEG quantisation tables by their number: 64 values each, row by row."""
+    subsampling: str | None
+    """JPEG chroma subsampling: `4:4:4`, `4:2:2`, `4:2:0`, ...; None for one channel."""
+    quality: int | None
+    """The IJG quality (1 to 100) whose standard tables are nearest."""
+    quality_exact: bool
+    """Whether the tables are exactly the IJG ones of that quality."""
+    jfif: bool
+    """Whether a JPEG has a JFIF segment."""
+    adobe: bool
+    """Whether a JPEG has an Adobe segment."""
+    arithmetic: bool
+    """Whether a JPEG's entropy coding is arithmetic."""
+    exif: bool
+    """Whether there is an EXIF block."""
+    make: str | None
+    """The camera's maker."""
+    model: str | None
+    """The camera's model."""
+    software: str | None
+    """The software that EXIF or a text chunk names."""
+    orientation: int | None
+    """EXIF orientation, 1 to 8."""
+    icc: bool
+    """Whether there is an ICC profile (it is never applied)."""
+    xmp: bool
+    """Whether there is an XMP packet."""
+    c2pa: bool
+    """Whether there is a C2PA manifest: present, not verified."""
+    ai_source_type: bool
+    """Whether XMP or the manifest names the IPTC source type `trainedAlgorithmicMedia`, alone or composite."""
+    generation_parameters: bool
+    """Whether some text holds a generator's parameters (prompt, workflow, sampler)."""
+    texts: tuple[Text, ...]
+    """Text chunks and comments; at most 64."""
+
+    @property
+    def animated(self) -> bool:
+        """Whether there is more than one frame."""
+        return self.frames > 1
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the file per pixel of the image."""
+        return 8 * self.bytes / (self.width * self.height)
+
+
+def decode(source: Source, *, orient: bool = False, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
+    """Decodes an image file.
+
+    Args:
+        source: the file's bytes, or its path.
+        orient: turn the image as its EXIF orientation says. Judges and people need that; forensics must not have it.
+        limits: what the input may ask for; `Limits()` if none.
+
+    Returns:
+        `(height, width, 3)` uint8, RGB, owned by the array.
+
+    Raises:
+        ImageError: the input gives no image; `code` says why in one word.
+    """
+    return _core.decode(_plain(source), orient, limits)
+
+
+def probe(source: Source, *, limits: Limits | None = None) -> Container:
+    """Reads what a container says of itself, without decoding a pixel.
+
+    Broken metadata are left out, never an error: an image that decodes can be probed.
+
+    Args:
+        source: the file's bytes, or its path.
+        limits: only `limits.bytes` matters here: a header costs no memory, even a bomb's.
+
+    Raises:
+        ImageError: the input is no image, or its header is broken.
+    """
+    facts: dict[str, Any] = _core.probe(_plain(source), limits)
+    facts["quantisation"] = tuple(tuple(table) for table in facts["quantisation"])
+    facts["texts"] = tuple(Text(*text) for text in facts["texts"])
+    return Container(**facts)
+
+
+def _plain(source: Source) -> bytes | str:
+    """The two kinds that the core takes: bytes that nobody can change meanwhile, or a path."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    return os.fspath(source)
