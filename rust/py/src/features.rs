@@ -128,7 +128,9 @@ fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
     }
     let Ok(array) = source.extract::<PyReadonlyArray3<'_, u8>>() else {
         let kind = source.get_type();
-        return Err(PyTypeError::new_err(format!("images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array")));
+        return Err(PyTypeError::new_err(format!(
+            "images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array"
+        )));
     };
     let &[height, width, channels] = array.shape() else {
         return Err(PyTypeError::new_err(format!("images[{index}]: the array has not three axes")));

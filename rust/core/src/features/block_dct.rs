@@ -72,8 +72,8 @@ impl BlockDct {
         }
         for k in 0..64 {
             for l in 0..LANES {
-                sums.logarithm[k] += f64::from(lanes.exponent[k][l]) * std::f64::consts::LN_2
-                    + f64::from(lanes.mantissa[k][l]).ln();
+                sums.logarithm[k] +=
+                    f64::from(lanes.exponent[k][l]) * std::f64::consts::LN_2 + f64::from(lanes.mantissa[k][l]).ln();
             }
         }
         sums

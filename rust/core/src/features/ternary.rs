@@ -72,11 +72,8 @@ fn classes() -> &'static Classes {
                 classes.smallest[count] = pattern;
                 count += 1;
             }
-            classes.of[usize::from(pattern)] = if first == pattern {
-                (count - 1) as u8
-            } else {
-                classes.of[usize::from(first)]
-            };
+            classes.of[usize::from(pattern)] =
+                if first == pattern { (count - 1) as u8 } else { classes.of[usize::from(first)] };
         }
         classes
     });
