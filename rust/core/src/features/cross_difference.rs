@@ -8,7 +8,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The longest period that is folded.
-pub const PERIOD: usize = 16;
+pub(super) const PERIOD: usize = 16;
 
 /// Sums over d(y,x) = x(y,x) + x(y+1,x+1) - x(y,x+1) - x(y+1,x) of R, G and B, last row and column left out.
 ///
@@ -19,11 +19,11 @@ pub struct CrossDifference {
     /// The Fourier transform of the whole at (m H / 16, n W / 16) is the 16×16 transform of this fold: no larger one
     /// is needed.
     pub folded: [[[f64; PERIOD]; PERIOD]; 3],
-    /// Σ d_a d_b at lag 0 over the number of places: RR, GG, BB, RG, RB, GB.
+    /// Mean of `d_a d_b` at lag 0: RR, GG, BB, RG, RB, GB.
     products: [f64; 6],
-    /// Σ d_a(y,x) d_b(y,x+1), in the order of [`LAGGED`].
+    /// Mean of `d_a(y,x) d_b(y,x+1)`, in the order of [`LAGGED`].
     right: [f64; 5],
-    /// Σ d_a(y,x) d_b(y+1,x), in the same order.
+    /// Mean of `d_a(y,x) d_b(y+1,x)`, in the same order.
     down: [f64; 5],
 }
 

@@ -6,6 +6,10 @@
 //! Values depend on pixels alone, never on a file's name, format or metadata, and are finite on every image: each
 //! logarithm and each ratio has a stated floor.
 
+// Kernels are inlined by force into functions that are compiled per instruction set: what stays outside is compiled for
+// the baseline. For the same reason they count indices in place of the iterators' closures.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
+
 mod autocorrelation;
 mod benford;
 mod bits;

@@ -158,17 +158,16 @@ fn shares(plane: &Plane<i16>, out: &mut [f32]) {
     let (width, height) = (plane.width, plane.height);
     let threshold = threshold(plane);
     // Four tables for each kind: equal patterns in a row would wait for each other's increment in one.
-    let mut tables = [[0_u32; 256]; 8];
+    let mut tables = [[[0_u32; 256]; 4]; 2];
     let (mut upper, mut lower) = (vec![0_u8; width - 2], vec![0_u8; width - 2]);
     for y in 1..height - 1 {
         patterns(plane.row(y - 1), plane.row(y), plane.row(y + 1), threshold, &mut upper, &mut lower);
-        let [t0, t1, t2, t3, t4, t5, t6, t7] = &mut tables;
-        increment(&upper, [t0, t1, t2, t3]);
-        increment(&lower, [t4, t5, t6, t7]);
+        increment(&upper, &mut tables[0]);
+        increment(&lower, &mut tables[1]);
     }
     let mut counts = [0.0; CLASSES];
     for pattern in 0..256 {
-        let count: u32 = tables.iter().map(|table| table[pattern]).sum();
+        let count: u32 = tables.as_flattened().iter().map(|table| table[pattern]).sum();
         counts[usize::from(classes().of[pattern])] += f64::from(count);
     }
     let total = 2.0 * ((width - 2) * (height - 2)) as f64;
@@ -257,7 +256,7 @@ fn add_bit<const N: usize>(
     }
 }
 
-fn increment(patterns: &[u8], tables: [&mut [u32; 256]; 4]) {
+fn increment(patterns: &[u8], tables: &mut [[u32; 256]; 4]) {
     let (quads, rest) = patterns.as_chunks::<4>();
     for quad in quads {
         for l in 0..4 {
