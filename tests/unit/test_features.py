@@ -61,7 +61,15 @@ def test_paths_bytes_and_arrays_give_the_same(tmp_path: Path) -> None:
 
 
 def test_a_bad_image_is_a_reason_in_its_row(tmp_path: Path) -> None:
-    images = [noise(64, 64), b"", b"text", tmp_path / "absent.png", noise(63, 500), png(noise(64, 64))[:-200], noise(65, 64)]
+    images = [
+        noise(64, 64),
+        b"",
+        b"text",
+        tmp_path / "absent.png",
+        noise(63, 500),
+        png(noise(64, 64))[:-200],
+        noise(65, 64),
+    ]
     found = features.extract(images, threads=2)
     codes = {index: error.code for index, error in found.errors.items()}
     assert codes == {1: "empty", 2: "not_an_image", 3: "unreadable", 4: "too_small", 5: "truncated"}
@@ -106,7 +114,7 @@ def test_chains_are_applied_first() -> None:
     plain, chained = features.extract([image, image], "bits", chains=[None, "crop:64"]).values
     np.testing.assert_array_equal(chained, features.extract([image], "bits", chains="crop:64").values[0])
     assert (plain != chained).any()
-    with pytest.raises(ValueError, match="chains|argument"):
+    with pytest.raises(ValueError, match="argument 2"):
         features.extract([image, image], "bits", chains=[None])
     with pytest.raises(ValueError, match="nonsense"):
         features.extract([image], "bits", chains="nonsense")

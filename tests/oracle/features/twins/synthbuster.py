@@ -19,10 +19,7 @@ def harmonics(channel: np.ndarray, period: int) -> np.ndarray:
 def half_plane(period: int) -> list[tuple[int, int]]:
     half = period // 2
     return [
-        (m, n)
-        for n in range(half + 1)
-        for m in range(0 if n in (0, half) else 1 - half, half + 1)
-        if (m, n) != (0, 0)
+        (m, n) for n in range(half + 1) for m in range(0 if n in (0, half) else 1 - half, half + 1) if (m, n) != (0, 0)
     ]
 
 

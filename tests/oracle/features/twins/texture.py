@@ -18,13 +18,15 @@ def pooled(r: np.ndarray, diversity: np.ndarray) -> np.ndarray:
         r[:, :-1, :-1] * r[:, 1:, 1:],
         r[:, :-1, 1:] * r[:, 1:, :-1],
     )
-    return np.array([
-        np.log(np.mean(diversity) / 1024 + 0.01),
-        np.log(power),
-        np.mean(np.abs(r)) ** 2 / power,
-        np.mean(r == 0),
-        *(pair.sum() / r.size / power for pair in pairs),
-    ])
+    return np.array(
+        [
+            np.log(np.mean(diversity) / 1024 + 0.01),
+            np.log(power),
+            np.mean(np.abs(r)) ** 2 / power,
+            np.mean(r == 0),
+            *(pair.sum() / r.size / power for pair in pairs),
+        ]
+    )
 
 
 def twin(image: np.ndarray) -> np.ndarray:
