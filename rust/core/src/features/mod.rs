@@ -10,20 +10,26 @@
 // the baseline. For the same reason they count indices in place of the iterators' closures.
 #![allow(clippy::inline_always, clippy::needless_range_loop)]
 
+mod aide;
 mod autocorrelation;
 mod benford;
 mod bits;
 mod block_dct;
 mod cfa;
+mod cfa_em;
 mod cooccurrence;
 mod cross_difference;
 mod directional;
+mod ela;
+mod ghost;
+mod glcm;
 mod grid;
-
 mod npr;
+mod phase;
 mod selection;
 mod spectrum;
 mod srm3;
+mod srm30;
 mod sums;
 mod synthbuster;
 mod ternary;
@@ -105,4 +111,11 @@ pub static ALL: &[&dyn Feature] = &[
     &grid::Family,
     &ternary::Family,
     // costly
+    &srm30::Family,
+    &ghost::Family,
+    &ela::Family,
+    &cfa_em::Family,
+    &glcm::Family,
+    &aide::Family,
+    &phase::Family,
 ];

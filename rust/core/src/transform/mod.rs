@@ -10,7 +10,11 @@
 pub mod blur;
 pub mod colour;
 pub mod dct;
+pub mod elementary;
 pub mod fft;
+pub mod filters;
 pub mod lanes;
 pub mod median;
+pub mod plane_fft;
+pub mod quantisation;
 pub mod resize;
