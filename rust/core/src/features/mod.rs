@@ -6,6 +6,10 @@
 //! Values depend on pixels alone, never on a file's name, format or metadata, and are finite on every image: each
 //! logarithm and each ratio has a stated floor.
 
+// Kernels are inlined by force into functions that are compiled per instruction set: what stays outside is compiled for
+// the baseline. For the same reason they count indices in place of the iterators' closures.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
+
 mod aide;
 mod autocorrelation;
 mod benford;
@@ -20,7 +24,6 @@ mod ela;
 mod ghost;
 mod glcm;
 mod grid;
-mod lbp;
 mod npr;
 mod phase;
 mod selection;
@@ -29,6 +32,7 @@ mod srm3;
 mod srm30;
 mod sums;
 mod synthbuster;
+mod ternary;
 mod texture;
 
 use crate::image::Planes;
@@ -105,7 +109,7 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
-    &lbp::Family,
+    &ternary::Family,
     // costly
     &srm30::Family,
     &ghost::Family,

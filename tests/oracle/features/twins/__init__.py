@@ -17,11 +17,11 @@ from . import (
     cross_channel,
     directional,
     grid,
-    lbp,
     npr,
     spectrum,
     srm3,
     synthbuster,
+    ternary,
     texture,
 )
 
@@ -42,7 +42,7 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cfa": cfa.twin,
     "bits": bits.twin,
     "grid": grid.twin,
-    "lbp": lbp.twin,
+    "ternary": ternary.twin,
 }
 
 

@@ -1,4 +1,4 @@
-"""Ternary local binary patterns of luma and chroma."""
+"""Ternary local binary patterns of luma, chroma, range and excess."""
 
 import numpy as np
 
@@ -33,17 +33,14 @@ def shares(x: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / counts.sum())
 
 
-def halved(image: np.ndarray) -> list[np.ndarray]:
-    """Y, Cb, Cr of 2x2 pixels, in 1/64 grey level."""
+def twin(image: np.ndarray) -> np.ndarray:
     r, g, b = (block_sums(image[..., c].astype(int)) for c in range(3))
-    return [
+    half = [
         (77 * r + 150 * g + 29 * b + 8) // 16,
         (-43 * r - 85 * g + 128 * b + 8) // 16,
         (128 * r - 107 * g - 21 * b + 8) // 16,
+        16 * block_sums(np.ptp(image.astype(int), axis=2)),
     ]
-
-
-def twin(image: np.ndarray) -> np.ndarray:
-    half = halved(image)
+    half.append(16 * block_sums(image.max(axis=2).astype(int)) - half[0])
     quarter = [(block_sums(x) + 2) // 4 for x in half]
     return np.concatenate([shares(x) for x in half + quarter])
