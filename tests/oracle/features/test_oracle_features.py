@@ -40,6 +40,18 @@ def doubled() -> np.ndarray:
     return photograph(64, 80, 4).repeat(2, 0).repeat(2, 1)
 
 
+def primaries() -> np.ndarray:
+    """Single pixels and blocks of each corner of the RGB cube on each other: the largest steps of luma and chroma."""
+    corner = np.array([[c >> k & 1 for k in range(3)] for c in range(8)], dtype=np.uint8) * 255
+    ground, spot = corner[:, None].repeat(8, 1), corner[None].repeat(8, 0)
+    image = ground.repeat(24, 0).repeat(24, 1)
+    for side, at in ((2, 4), (4, 12), (1, 21)):
+        for dy in range(side):
+            for dx in range(side):
+                image[at + dy :: 24, at + dx :: 24] = spot
+    return image
+
+
 MADE: dict[str, Callable[[], np.ndarray]] = {
     "photograph": lambda: photograph(256, 320, 1),
     "grey": lambda: np.repeat(photograph(160, 128, 2)[..., :1], 3, axis=2),
@@ -51,6 +63,7 @@ MADE: dict[str, Callable[[], np.ndarray]] = {
     "white": lambda: np.full((70, 64, 3), 255, np.uint8),
     "saturated": lambda: np.where(noise(100, 100) > 127, 255, 0).astype(np.uint8),
     "ramp": lambda: np.repeat(np.tile(np.arange(128, dtype=np.uint8), (90, 1))[..., None], 3, axis=2),
+    "primaries": primaries,
     "smallest": lambda: photograph(64, 64, 6),
     "odd": lambda: photograph(67, 101, 7),
     "wide": lambda: photograph(65, 1500, 8),

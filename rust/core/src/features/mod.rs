@@ -27,6 +27,7 @@ mod srm3;
 mod sums;
 mod synthbuster;
 mod ternary;
+mod ternary_residual;
 mod texture;
 
 use crate::image::Planes;
@@ -104,5 +105,6 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &ternary::Family,
+    &ternary_residual::Family,
     // costly
 ];

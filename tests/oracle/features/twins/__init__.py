@@ -22,6 +22,7 @@ from . import (
     srm3,
     synthbuster,
     ternary,
+    ternary_residual,
     texture,
 )
 
@@ -43,6 +44,7 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bits": bits.twin,
     "grid": grid.twin,
     "ternary": ternary.twin,
+    "ternary_residual": ternary_residual.twin,
 }
 
 
