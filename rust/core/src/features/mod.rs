@@ -105,6 +105,6 @@ pub static ALL: &[&dyn Feature] = &[
     &bits::Family,
     &grid::Family,
     &ternary::Family,
-    &ternary_residual::Family,
     // costly
+    &ternary_residual::Family,
 ];

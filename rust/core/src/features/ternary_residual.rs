@@ -28,7 +28,7 @@ impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "ternary_residual",
-            set: Set::Default,
+            set: Set::Costly,
             unit: "square root of a share",
             formula: "Y, Cb, Cr of `ternary`; in 5x5 windows, mirrored at edges with the edge repeated, with y and c the means of Y \
                       and C rounded, a = round(1024 sum (Y - y)(C - c) / (sum (Y - y)^2 + 25 * 4 * 64^2)), divided in f32, \

@@ -44,8 +44,11 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "bits": bits.twin,
     "grid": grid.twin,
     "ternary": ternary.twin,
-    "ternary_residual": ternary_residual.twin,
 }
+"""The `default` set, in its order."""
+
+COSTLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ternary_residual": ternary_residual.twin}
+"""Costly families that share a twin's parts."""
 
 
 def default_vector(image: np.ndarray) -> np.ndarray:
