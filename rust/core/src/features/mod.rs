@@ -33,6 +33,7 @@ mod srm30;
 mod sums;
 mod synthbuster;
 mod ternary;
+mod ternary_residual;
 mod texture;
 
 use crate::image::Planes;
@@ -109,7 +110,6 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
-    &ternary::Family,
     // costly
     &srm30::Family,
     &ghost::Family,
@@ -118,4 +118,6 @@ pub static ALL: &[&dyn Feature] = &[
     &glcm::Family,
     &aide::Family,
     &phase::Family,
+    &ternary::Family,
+    &ternary_residual::Family,
 ];

@@ -15,7 +15,7 @@ pub(super) struct Family;
 const PLANES: [&str; 5] = ["y", "cb", "cr", "range", "excess"];
 const LEVELS: [&str; 2] = ["half", "quarter"];
 /// Classes of the 256 patterns under rotation and reflection.
-const CLASSES: usize = 30;
+pub(super) const CLASSES: usize = 30;
 /// Steps of the integer planes to a grey level.
 const UNIT: i32 = 64;
 
@@ -23,7 +23,7 @@ impl Feature for Family {
     fn about(&self) -> About {
         About {
             name: "ternary",
-            set: Set::Default,
+            set: Set::Costly,
             unit: "square root of a share",
             formula: "Y, Cb, Cr of the 2x2 sums R, G, B, to 1/64 grey level: floor((77 R + 150 G + 29 B + 8) / 16), floor((-43 R - \
                       85 G + 128 B + 8) / 16), floor((128 R - 107 G - 21 B + 8) / 16), range = 16 times the 2x2 sum of max(R,G,B) - min(R,G,B), excess = \
@@ -37,14 +37,7 @@ impl Feature for Family {
     }
 
     fn columns(&self) -> Vec<String> {
-        let smallest = classes().smallest;
-        let mut columns = Vec::new();
-        for level in LEVELS {
-            for plane in PLANES {
-                columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
-            }
-        }
-        columns
+        columns(&PLANES)
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
@@ -54,6 +47,18 @@ impl Feature for Family {
             shares(plane, out);
         }
     }
+}
+
+/// Names of the columns: levels, planes, classes.
+pub(super) fn columns(planes: &[&str]) -> Vec<String> {
+    let smallest = classes().smallest;
+    let mut columns = Vec::new();
+    for level in LEVELS {
+        for plane in planes {
+            columns.extend(smallest.map(|pattern| format!("{plane}_{level}_{pattern:08b}")));
+        }
+    }
+    columns
 }
 
 struct Classes {
@@ -81,7 +86,7 @@ fn classes() -> &'static Classes {
 }
 
 /// Y, Cb, Cr, range and excess at half resolution.
-fn halved(planes: &Planes<'_>) -> [Plane<i16>; 5] {
+pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 5] {
     let channels = planes.bytes();
     let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
     let mut made: [Plane<i16>; 5] = std::array::from_fn(|_| Plane { width, height, data: vec![0; width * height] });
@@ -137,7 +142,7 @@ fn convert(sums: &[Vec<i16>; 5], out: [&mut [i16]; 5]) {
     }
 }
 
-fn reduce(plane: &Plane<i16>) -> Plane<i16> {
+pub(super) fn reduce(plane: &Plane<i16>) -> Plane<i16> {
     let (width, height) = (plane.width / 2, plane.height / 2);
     let mut data = vec![0; width * height];
     for (y, row) in data.chunks_exact_mut(width).enumerate() {
@@ -154,7 +159,7 @@ fn average_pairs(top: &[i16], bottom: &[i16], out: &mut [i16]) {
     }
 }
 
-fn shares(plane: &Plane<i16>, out: &mut [f32]) {
+pub(super) fn shares(plane: &Plane<i16>, out: &mut [f32]) {
     let (width, height) = (plane.width, plane.height);
     let threshold = threshold(plane);
     // Four tables for each kind: equal patterns in a row would wait for each other's increment in one.

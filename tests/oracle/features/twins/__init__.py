@@ -22,6 +22,7 @@ from . import (
     srm3,
     synthbuster,
     ternary,
+    ternary_residual,
     texture,
 )
 
@@ -44,6 +45,10 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "grid": grid.twin,
     "ternary": ternary.twin,
 }
+"""The `default` set, in its order."""
+
+COSTLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ternary_residual": ternary_residual.twin}
+"""Costly families that share a twin's parts."""
 
 
 def default_vector(image: np.ndarray) -> np.ndarray:

@@ -33,7 +33,8 @@ def shares(x: np.ndarray) -> np.ndarray:
     return np.sqrt(counts / counts.sum())
 
 
-def twin(image: np.ndarray) -> np.ndarray:
+def halved(image: np.ndarray) -> list[np.ndarray]:
+    """Y, Cb, Cr, range and excess of 2x2 pixels, in 1/64 grey level."""
     r, g, b = (block_sums(image[..., c].astype(int)) for c in range(3))
     half = [
         (77 * r + 150 * g + 29 * b + 8) // 16,
@@ -42,5 +43,10 @@ def twin(image: np.ndarray) -> np.ndarray:
         16 * block_sums(np.ptp(image.astype(int), axis=2)),
     ]
     half.append(16 * block_sums(image.max(axis=2).astype(int)) - half[0])
+    return half
+
+
+def twin(image: np.ndarray) -> np.ndarray:
+    half = halved(image)
     quarter = [(block_sums(x) + 2) // 4 for x in half]
     return np.concatenate([shares(x) for x in half + quarter])
