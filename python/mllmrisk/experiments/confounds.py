@@ -17,8 +17,8 @@ def marked(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The estimates, each with the probes that reach it.
 
     A probe reaches a figure when it separates real from fake at all (its interval within these sources lies above
-    0.5) and does so at least as well as the low end of the figure's own AUC: then the figure may be the probe's. Figures that are no AUC
-    are marked with the AUC of their group; a contrast with those of both its sides.
+    0.5) and does so at least as well as the low end of the figure's own AUC: then the figure may be the probe's.
+    Figures that are no AUC are marked with the AUC of their group; a contrast with those of both its sides.
     """
     leaks = [row for row in estimates if row.experiment == "leak" and row.metric == "auc" and row.value is not None]
     aucs = {_key(row): row for row in estimates if row.metric == "auc" and row.experiment in _REACHABLE}
