@@ -1,0 +1,120 @@
+"""Features against the NumPy/SciPy twins of the tests, the usual radial spectrum, and the decode of the same image.
+
+One process, one thread each, interleaved, checked equal. The image is a seeded scene of 512×512 px.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mllmrisk import features, images, perturb
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "oracle" / "features"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from twins import default_vector
+
+from end_to_end_decode import photograph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDE = 512
+ROUNDS = 31
+#: The twins take seconds a call.
+TWIN_ROUNDS = 7
+
+DEFAULT_AGAINST_TWIN = "`default` set, 512x512 pixels"
+DEFAULT_AGAINST_DECODE = "`default` set, 512x512 pixels, over one decode"
+ALL_AGAINST_DECODE = "set `all`, 512x512 pixels, over one decode"
+
+
+class Row(NamedTuple):
+    """One comparison: medians in milliseconds of CPU time."""
+
+    work: str
+    baseline: str
+    ours_ms: float
+    baseline_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.baseline_ms / self.ours_ms
+
+
+def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median CPU milliseconds of each call, taken in turn; one round to warm up is thrown away."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds + 1):
+        for call, times in zip(calls, taken, strict=True):
+            start = time.process_time()
+            call()
+            times.append(1e3 * (time.process_time() - start))
+    return [statistics.median(times[1:]) for times in taken]
+
+
+def ours(source: bytes | np.ndarray, chosen: str) -> np.ndarray:
+    """(d,) features of one image, on one thread."""
+    found = features.extract([source], chosen, threads=1)
+    if found.errors:
+        raise found.errors[0]
+    return found.values[0]
+
+
+def usual_radial(pixels: np.ndarray) -> np.ndarray:
+    """The radial spectrum as scripts compute it: mode L, one transform of the whole image, means over rings."""
+    luma = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float64)
+    power = np.abs(np.fft.fftshift(np.fft.fft2(luma))) ** 2
+    height, width = luma.shape
+    y, x = np.indices((height, width))
+    ring = np.hypot(y - height // 2, x - width // 2).astype(int)
+    return np.log(np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel()) + 1e-12)
+
+
+def rows() -> list[Row]:
+    """Every comparison; raises where a family is not equal to its twin."""
+    pixels = photograph(SIDE)
+    data = perturb.encode(pixels, "jpeg:90")
+    decoded = images.decode(data)
+    np.testing.assert_allclose(ours(decoded, "default"), default_vector(decoded), rtol=1e-4, atol=2e-5)
+    twin = interleaved(lambda: ours(decoded, "default"), lambda: default_vector(decoded), rounds=TWIN_ROUNDS)
+    radial = interleaved(lambda: ours(decoded, "radial"), lambda: usual_radial(decoded))
+    decode, default, every, whole = interleaved(
+        lambda: images.decode(data),
+        lambda: ours(decoded, "default"),
+        lambda: ours(decoded, "all"),
+        lambda: ours(data, "default"),
+    )
+    return [
+        Row(DEFAULT_AGAINST_TWIN, "NumPy + SciPy twins", *twin),
+        Row("radial spectrum, 512x512 pixels", "usual Pillow + NumPy one", *radial),
+        Row(DEFAULT_AGAINST_DECODE, "our decode of that image, JPEG q90", default, decode),
+        Row(ALL_AGAINST_DECODE, "our decode of that image, JPEG q90", every, decode),
+        Row("JPEG file to `default` set, 512x512", "our decode of that image, JPEG q90", whole, decode),
+    ]
+
+
+def family_costs() -> list[tuple[str, int, float, float]]:
+    """(family, numbers, ms, decodes) of each family alone, shared work included."""
+    pixels = photograph(SIDE)
+    data = perturb.encode(pixels, "jpeg:90")
+    decoded = images.decode(data)
+    named = [(family.name, family.dimension) for family in features.describe()]
+    decode, *each = interleaved(
+        lambda: images.decode(data), *(lambda name=name: ours(decoded, name) for name, _ in named)
+    )
+    return [(name, width, ms, ms / decode) for (name, width), ms in zip(named, each, strict=True)]
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row.work:52s} {row.ours_ms:9.2f} ms  {row.baseline_ms:9.2f} ms  {row.ratio:6.2f}x  {row.baseline}")
+    for name, width, ms, decodes in family_costs():
+        print(f"{name:16s} {width:4d} numbers  {ms:6.2f} ms  {decodes:5.2f} decodes")
