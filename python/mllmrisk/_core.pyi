@@ -6,7 +6,40 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
-__all__: list[str]
+__all__ = [
+    "RateCounter",
+    "ScoreHistogram",
+    "__version__",
+    "build_info",
+    "canonical_chain",
+    "decode",
+    "describe_features",
+    "encode",
+    "extract",
+    "feature_names",
+    "metrics_calibration_error",
+    "metrics_cohen_kappa",
+    "metrics_detection",
+    "metrics_detection_difference",
+    "metrics_detection_value",
+    "metrics_difference",
+    "metrics_fleiss_kappa",
+    "metrics_holm",
+    "metrics_krippendorff_alpha",
+    "metrics_mean",
+    "metrics_rate",
+    "metrics_rogan_gladen",
+    "metrics_share",
+    "metrics_slope",
+    "metrics_threshold_at_fpr",
+    "metrics_tie_share",
+    "metrics_wilson",
+    "perturb",
+    "perturbations",
+    "probe",
+    "reencode",
+    "resize",
+]
 __version__: str
 # codec
 

@@ -110,15 +110,3 @@ def _hint(chain: str) -> str:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             return f". Did you mean `{near[0]}`?" if near else ""
     return ""
-
-
-def resize(image: npt.NDArray[np.uint8], width: int, height: int, kernel: str = "bicubic") -> npt.NDArray[np.uint8]:
-    """Resamples pixels as Pillow does: `(height', width', 3)` uint8 to `(height, width, 3)` uint8.
-
-    Raises:
-        UsageError: an unknown kernel, a size of 0, or the array is no image.
-    """
-    try:
-        return _core.resize(image, width, height, kernel)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from None

@@ -127,9 +127,11 @@ def test_files_and_patterns(run, folder, tmp_path):
 def test_a_name_that_is_not_utf8_has_its_row(run, tmp_path):
     good = picture(tmp_path / "in" / "a.png")
     os.link(good, os.fsencode(tmp_path / "in") + b"/b\xff.png")
-    assert run("features", tmp_path / "in", "-o", tmp_path / "out.parquet").code == 0
+    Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/c\xff.png")).symlink_to("gone")
+    assert run("features", tmp_path / "in", "-o", tmp_path / "out.parquet").code == 3
     read = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    assert [Path(path).name for path in read["path"].to_pylist()] == ["a.png", "b\\xff.png"]
+    assert [Path(path).name for path in read["path"].to_pylist()] == ["a.png", "b\\xff.png", "c\\xff.png"]
+    assert read["error"].to_pylist() == [None, None, "unreadable"]
 
 
 @pytest.mark.parametrize(

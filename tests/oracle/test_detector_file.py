@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mllmrisk import features
-from mllmrisk.detectors.fitting import Rows, fit
+from mllmrisk.detectors.fitting import Rows, _fit_trees, fit
 from mllmrisk.detectors.forensic import Card, Forensic, to_onnx
 from mllmrisk.errors import UsageError
 
@@ -40,8 +40,9 @@ def test_the_file_gives_what_the_fitted_model_gives(seed: int):
     given = rows(seed)
     fitted = fit(given, seed=seed)
     # Force each part of the blend to matter, whatever the inner validation chose.
+    trees = _fit_trees(given, np.ones(240, dtype=bool), seed)
     for share in (0.0, 0.4, 1.0):
-        blended = fitted._replace(share=share)
+        blended = fitted._replace(share=share, trees=trees if share else None)
         loaded = Forensic(to_onnx(blended, card()))
         rng = np.random.default_rng(99)
         unseen = (given.values * rng.uniform(0.5, 1.5, given.values.shape)).astype(np.float32)

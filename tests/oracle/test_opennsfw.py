@@ -17,8 +17,6 @@ from mllmrisk.errors import UsageError
 from mllmrisk.judges.onnx import OnnxJudge
 from mllmrisk.judges.recipe import PICTURES, Recipe, prepare
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
-
 
 @pytest.fixture(scope="module")
 def theirs() -> NSFWClassifier:
@@ -30,13 +28,11 @@ def recipe() -> Recipe:
     return found
 
 
-def corpus_images(every: int) -> list[Path]:
-    """A sample of the corpus that holds every file format and every folder."""
-    if not (CORPUS / "manifest.csv").exists():
-        pytest.fail(f"the corpus of real images is not at {CORPUS}")
-    with (CORPUS / "manifest.csv").open(encoding="utf-8", newline="") as file:
+def sample_of(corpus: Path, every: int) -> list[Path]:
+    """Images of the corpus in every file format and of every folder."""
+    with corpus.open(encoding="utf-8", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: (row["format"], row["path"]))
-    return [CORPUS / row["path"] for row in rows[::every]]
+    return [corpus.parent / row["path"] for row in rows[::every]]
 
 
 def upright(path: Path) -> Image.Image:
@@ -46,8 +42,8 @@ def upright(path: Path) -> Image.Image:
         return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
 
 
-def test_scores_equal_the_packages_own_on_real_images(theirs):
-    paths = corpus_images(every=8)
+def test_scores_equal_the_packages_own_on_real_images(theirs, corpus):
+    paths = sample_of(corpus, every=8)
     assert len(paths) >= 40
     scores = judges.load("opennsfw", device="cpu").score([path.read_bytes() for path in paths], threads=2)
     ours = np.array([score["sexual"].value for score in scores])
@@ -56,8 +52,8 @@ def test_scores_equal_the_packages_own_on_real_images(theirs):
     assert reference.max() - reference.min() > 0.1, "the sample must tell scores apart"
 
 
-def test_inputs_equal_the_packages_own_bit_for_bit():
-    for path in corpus_images(every=25):
+def test_inputs_equal_the_packages_own_bit_for_bit(corpus):
+    for path in sample_of(corpus, every=25):
         pixels = images.decode(path, orient=True)
         np.testing.assert_array_equal(prepare(pixels, recipe().input), preprocess(upright(path)), err_msg=path.name)
 

@@ -17,7 +17,7 @@ import click
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.output import cores
 from mllmrisk.errors import MissingExtraError, MllmriskError
-from mllmrisk.inference import first_line, parse_device, prove
+from mllmrisk.inference import CPU, CUDA, first_line, missing_cuda, onnxruntime, parse_device, prove
 
 #: Extra → distributions that it brings, and what it is for. A test holds this against pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -190,6 +190,9 @@ def _device(device: str) -> Iterator[Check]:
         yield Check("device", "broken" if asked else "info", str(missing))
         return
     yield Check("device", "ok", f"{provider} ran a model ({device} was asked for)")
+    module = onnxruntime("onnxruntime")
+    if device == "auto" and provider == CPU and CUDA in module.get_available_providers():
+        yield Check("cuda", "info", f"this onnxruntime has CUDA, and it does not run here: {missing_cuda(module)}")
 
 
 def _disk() -> Iterator[Check]:

@@ -75,7 +75,8 @@ class Fitted(NamedTuple):
     """A classifier with the scores that its training rows got from models that had not seen their group.
 
     Attributes:
-        share: weight of the trees in the blend, on the logit scale.
+        trees: the gradient boosting, None where its share is 0.
+        share: its weight in the blend, on the logit scale.
         slope, offset: Platt calibration of the blend.
         inner: (rows,) cross-fitted calibrated logits; NaN for rows that are not primary.
         inner_auc: their AUC.
@@ -83,7 +84,7 @@ class Fitted(NamedTuple):
     """
 
     linear: Linear
-    trees: GradientBoostingClassifier
+    trees: GradientBoostingClassifier | None
     share: float
     slope: float
     offset: float
@@ -94,7 +95,7 @@ class Fitted(NamedTuple):
     def logits(self, values: NDArray[np.float32]) -> Array:
         """(n,) calibrated logits of (n, d) values."""
         blend = (1 - self.share) * self.linear.logits(values)
-        if self.share:
+        if self.trees is not None:
             blend = blend + self.share * _tree_logits(self.trees, values)
         return self.slope * blend + self.offset
 
@@ -124,7 +125,7 @@ def fit(rows: Rows, *, seed: int, folds: int = 4) -> Fitted:
     slope, offset = _platt(blend[scored], rows.labels[scored], rows.weights[scored])
     return Fitted(
         linear=_fit_linear(rows, everything, STRENGTHS[strength_index]),
-        trees=_fit_trees(rows, everything, seed),
+        trees=_fit_trees(rows, everything, seed) if share else None,
         share=share,
         slope=slope,
         offset=offset,

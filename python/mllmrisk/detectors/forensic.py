@@ -64,7 +64,7 @@ class Forensic:
         data = _read(model)
         self.version = hashlib.sha256(data).hexdigest()[:16]
         self.name = name or (model.stem if isinstance(model, Path) else "forensic")
-        self._session = inference.open_session(data, what=f"the detector {self.name!r}", device=device).run
+        self._session = inference.open_session(data, what=f"the detector {self.name!r}", device=device).session
         self.card = _card(self._session, self.name)
         known = set(features.names("all"))
         missing = [column for column in self.card.features if column not in known]
@@ -151,7 +151,7 @@ def to_onnx(fitted: Fitted, card: Card) -> bytes:
         helper.make_node("MatMul", ["standard", "coefficients"], ["weighted"]),
         helper.make_node("Add", ["weighted", "intercept"], ["linear"]),
     ]
-    if fitted.share:
+    if fitted.trees is not None:
         nodes += [
             helper.make_node(
                 "TreeEnsembleRegressor",

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import perturb
+from mllmrisk import images
 from mllmrisk.images import Container
 
 #: Changes when a vector changes, so that stored ones are not mixed.
@@ -78,7 +78,7 @@ def content_vector(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     4×4 grid of mean luma and chroma, mean and spread per channel, a hue histogram weighted by saturation.
     """
-    small = perturb.resize(pixels, _THUMBNAIL, _THUMBNAIL, "box").astype(np.float64) / 255.0
+    small = images.resize(pixels, _THUMBNAIL, _THUMBNAIL, "box").astype(np.float64) / 255.0
     red, green, blue = small[..., 0], small[..., 1], small[..., 2]
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     planes = np.stack([luma, blue - luma, red - luma])

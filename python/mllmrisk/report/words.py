@@ -78,7 +78,8 @@ def _harder(reading: Reading, row: Estimate, *, told: bool) -> Answer:
     if inside:
         sentences.append(
             [
-                f"That interval speaks of images from other sources; for other images of these same sources it is {inside}."
+                "That interval speaks of images from other sources; "
+                f"for other images of these same sources it is {inside}."
             ]
         )
     sign = difference(row)
