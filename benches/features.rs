@@ -41,7 +41,8 @@ fn shared(criterion: &mut Criterion) {
         bencher.iter(|| mllmrisk_core::transform::fft::mean_power(black_box(residual)));
     });
     group.bench_function("block_dct", |bencher| bencher.iter(|| features::BlockDct::of(black_box(luma))));
-    group.bench_function("cross_difference", |bencher| bencher.iter(|| features::CrossDifference::of(black_box(bytes))));
+    group
+        .bench_function("cross_difference", |bencher| bencher.iter(|| features::CrossDifference::of(black_box(bytes))));
 }
 
 fn families(criterion: &mut Criterion) {

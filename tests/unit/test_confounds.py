@@ -30,6 +30,11 @@ def test_a_probe_that_reaches_into_the_interval_marks_the_figure():
     assert all(e.confounded == bool(e.confounded_by) for e in marked(rows))
 
 
+def test_a_leak_is_a_fact_about_these_images_whatever_other_sources_would_do():
+    leak = row("leak", value=0.85, width=0.4, detector="container", low_within=0.81, high_within=0.89)
+    assert by([row("detection", value=0.80), leak], "detection") == [["container"]]
+
+
 def test_a_probe_that_stays_below_does_not():
     assert by([row("detection", value=0.90), row("leak", value=0.70, detector="container")], "detection") == [[]]
 

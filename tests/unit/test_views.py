@@ -3,7 +3,7 @@ import pytest
 from mllmrisk import images, perturb
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments.laundering import laundered
-from mllmrisk.experiments.views import CROP, arm, crops, encoder
+from mllmrisk.experiments.views import CROP, arm, augmented, encoder
 from mllmrisk.manifest import read
 
 
@@ -62,7 +62,7 @@ def test_matching_follows_the_seed_and_not_the_order(given):
 def test_every_chain_of_a_view_can_be_read(given):
     samples, containers, _ = given
     arms = [arm(view, samples, containers, 0) for view in ("native", "matched", "recompressed")]
-    for way in [*arms, *crops(6), laundered("resize:0.5"), laundered("social")]:
+    for way in [*arms, *augmented(4, containers, 0), laundered("resize:0.5"), laundered("social")]:
         for s in samples[:3]:
             perturb.canonical(way.chain(s))
 
@@ -86,3 +86,23 @@ def test_an_encoder_step_repeats_what_a_container_says(given):
             container.quality,
             container.subsampling,
         )
+
+
+def test_augmented_images_all_end_in_the_recompressed_container(given):
+    samples, containers, files = given
+    for way in augmented(3, containers, 0):
+        found = {
+            (c.width, c.height, c.format, c.subsampling, c.quantisation)
+            for s in samples[:12]
+            for c in [images.probe(perturb.encode(files[s.id], way.chain(s)))]
+        }
+        assert len(found) == 1
+        assert {(w, h) for w, h, *_ in found} == {(CROP, CROP)}
+
+
+def test_augmentation_follows_the_image_and_the_seed_and_not_the_order(given):
+    samples, containers, _ = given
+    first, second = augmented(2, containers, 0)
+    assert [first.chain(s) for s in samples] == [first.chain(s) for s in reversed(samples)][::-1]
+    assert [first.chain(s) for s in samples] != [second.chain(s) for s in samples]
+    assert [first.chain(s) for s in samples] != [augmented(1, containers, 1)[0].chain(s) for s in samples]

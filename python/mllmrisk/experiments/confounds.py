@@ -16,8 +16,8 @@ _REACHABLE = frozenset({"detection", "retrain", "laundering", "contrast", "richn
 def marked(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The estimates, each with the probes that reach it.
 
-    A probe reaches a figure when it separates real from fake at all (its interval lies above 0.5) and does so at
-    least as well as the low end of the figure's own AUC: then the figure may be the probe's. Figures that are no AUC
+    A probe reaches a figure when it separates real from fake at all (its interval within these sources lies above
+    0.5) and does so at least as well as the low end of the figure's own AUC: then the figure may be the probe's. Figures that are no AUC
     are marked with the AUC of their group; a contrast with those of both its sides.
     """
     leaks = [row for row in estimates if row.experiment == "leak" and row.metric == "auc" and row.value is not None]
@@ -52,4 +52,6 @@ def _reaches(leak: Estimate, auc: Estimate) -> bool:
     view = auc.perturbation if auc.perturbation in VIEWS else "recompressed"
     if leak.perturbation != view or leak.paradigm != auc.paradigm or leak.value is None or leak.low is None:
         return False
-    return leak.low > 0.5 and auc.low is not None and leak.value >= auc.low
+    # A leak is a fact about these very images: their sources are not resampled to establish it.
+    separates = leak.low if leak.low_within is None else leak.low_within
+    return separates > 0.5 and auc.low is not None and leak.value >= auc.low

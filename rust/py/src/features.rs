@@ -73,6 +73,7 @@ fn extract<'py>(
     let limits = Limits::default();
     let (rows, width) = (items.len(), selection.dimension());
     let mut interruption = None;
+    #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general over the token's lifetime
     let go_on = || match Python::attach(|py| py.check_signals()) {
         Ok(()) => true,
         Err(error) => {
@@ -128,7 +129,9 @@ fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
     }
     let Ok(array) = source.extract::<PyReadonlyArray3<'_, u8>>() else {
         let kind = source.get_type();
-        return Err(PyTypeError::new_err(format!("images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array")));
+        return Err(PyTypeError::new_err(format!(
+            "images[{index}]: {kind} is no path, bytes or (H, W, 3) uint8 array"
+        )));
     };
     let &[height, width, channels] = array.shape() else {
         return Err(PyTypeError::new_err(format!("images[{index}]: the array has not three axes")));
@@ -137,7 +140,11 @@ fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
         return Err(PyTypeError::new_err(format!("images[{index}]: {channels} channels, not 3")));
     }
     // Copied: another thread may write to the array while this one works without the interpreter.
-    let data = array.as_slice().map_or_else(|_| array.as_array().iter().copied().collect(), <[u8]>::to_vec);
+    // `as_slice` gives Fortran-ordered memory too, as it lies: only C order is the order of an image.
+    let data = match array.as_slice() {
+        Ok(slice) if array.is_c_contiguous() => slice.to_vec(),
+        _ => array.as_array().iter().copied().collect(),
+    };
     let image = Image::from_rgb(width as u32, height as u32, data).map_err(|error| crate::error::to_python(&error))?;
     Ok(Source::Pixels { name: format!("array {index}"), image })
 }

@@ -1,4 +1,4 @@
-"""Each family of the `default` set against its NumPy/SciPy twin."""
+"""Each family of the `default` set, and `ternary_residual`, against its NumPy/SciPy twin."""
 
 import io
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from twins import TWINS, default_vector
+from twins import COSTLY, TWINS, default_vector
 
 from mllmrisk import features
 
@@ -82,10 +82,10 @@ def corpus_files() -> list[object]:
 def check(image: np.ndarray, family: str) -> None:
     found = features.extract([image], family, threads=1)
     assert not found.errors
-    np.testing.assert_allclose(found.values[0], TWINS[family](image), rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(found.values[0], (TWINS | COSTLY)[family](image), rtol=RTOL, atol=ATOL)
 
 
-@pytest.mark.parametrize("family", TWINS)
+@pytest.mark.parametrize("family", TWINS | COSTLY)
 @pytest.mark.parametrize("kind", MADE)
 def test_family_equals_its_twin(kind: str, family: str) -> None:
     check(MADE[kind](), family)
@@ -97,6 +97,12 @@ def test_default_set_equals_its_twins_on_real_files(path: Path) -> None:
     assert not found.errors
     image = np.asarray(Image.open(path).convert("RGB"))
     np.testing.assert_allclose(found.values[0], default_vector(image), rtol=RTOL, atol=ATOL)
+
+
+@pytest.mark.parametrize("family", COSTLY)
+@pytest.mark.parametrize("path", corpus_files(), ids=lambda path: getattr(path, "name", None))
+def test_costly_family_equals_its_twin_on_real_files(path: Path, family: str) -> None:
+    check(np.asarray(Image.open(path).convert("RGB")), family)
 
 
 def test_every_default_family_has_a_twin() -> None:

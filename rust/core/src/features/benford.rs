@@ -45,7 +45,7 @@ impl Feature for Family {
         let magnitudes = &planes.block_dct().magnitudes;
         let mut values = Vec::with_capacity(out.len());
         for counts in magnitudes.iter() {
-            let mut below = [0.0; MAGNITUDES + 1];
+            let mut below = vec![0.0; MAGNITUDES + 1];
             for (magnitude, &count) in counts.iter().enumerate().skip(1) {
                 below[magnitude + 1] = below[magnitude] + f64::from(count);
             }
@@ -63,7 +63,7 @@ impl Feature for Family {
 }
 
 /// Shares of the first digits 1 … base - 1; `below[n]` counts the magnitudes from 1 to n - 1.
-fn digit_shares(below: &[f64; MAGNITUDES + 1], base: usize) -> Vec<f64> {
+fn digit_shares(below: &[f64], base: usize) -> Vec<f64> {
     let mut shares = vec![PSEUDOCOUNT; base - 1];
     let mut unit = 1;
     while unit < MAGNITUDES {
@@ -74,7 +74,9 @@ fn digit_shares(below: &[f64; MAGNITUDES + 1], base: usize) -> Vec<f64> {
         unit *= base;
     }
     let total: f64 = shares.iter().sum();
-    shares.iter_mut().for_each(|share| *share /= total);
+    for share in &mut shares {
+        *share /= total;
+    }
     shares
 }
 

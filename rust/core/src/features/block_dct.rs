@@ -20,11 +20,11 @@ pub struct BlockDct {
     small: [f64; 64],
     /// How many coefficients of the low band (zigzag 1 to 9) and of the middle band (10 to 35) have each magnitude
     /// floor(|c| + 0.47); the last bin holds the larger ones.
-    pub magnitudes: Box<[[u32; MAGNITUDES]; 2]>,
+    pub(super) magnitudes: Box<[[u32; MAGNITUDES]; 2]>,
 }
 
 /// Bins of [`BlockDct::magnitudes`].
-pub const MAGNITUDES: usize = 2048;
+pub(super) const MAGNITUDES: usize = 2048;
 
 const LOG_OFFSET: f32 = 0.1;
 const SMALL: f32 = 0.6;
@@ -72,8 +72,8 @@ impl BlockDct {
         }
         for k in 0..64 {
             for l in 0..LANES {
-                sums.logarithm[k] += f64::from(lanes.exponent[k][l]) * std::f64::consts::LN_2
-                    + f64::from(lanes.mantissa[k][l]).ln();
+                sums.logarithm[k] +=
+                    f64::from(lanes.exponent[k][l]) * std::f64::consts::LN_2 + f64::from(lanes.mantissa[k][l]).ln();
             }
         }
         sums

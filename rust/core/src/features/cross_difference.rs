@@ -8,7 +8,7 @@ use crate::image::{Plane, Planes};
 use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
 
 /// The longest period that is folded.
-pub const PERIOD: usize = 16;
+pub(super) const PERIOD: usize = 16;
 
 /// Sums over d(y,x) = x(y,x) + x(y+1,x+1) - x(y,x+1) - x(y+1,x) of R, G and B, last row and column left out.
 ///
@@ -19,11 +19,11 @@ pub struct CrossDifference {
     /// The Fourier transform of the whole at (m H / 16, n W / 16) is the 16×16 transform of this fold: no larger one
     /// is needed.
     pub folded: [[[f64; PERIOD]; PERIOD]; 3],
-    /// Σ d_a d_b at lag 0 over the number of places: RR, GG, BB, RG, RB, GB.
+    /// Mean of `d_a d_b` at lag 0: RR, GG, BB, RG, RB, GB.
     products: [f64; 6],
-    /// Σ d_a(y,x) d_b(y,x+1), in the order of [`LAGGED`].
+    /// Mean of `d_a(y,x) d_b(y,x+1)`, in the order of [`LAGGED`].
     right: [f64; 5],
-    /// Σ d_a(y,x) d_b(y+1,x), in the same order.
+    /// Mean of `d_a(y,x) d_b(y+1,x)`, in the same order.
     down: [f64; 5],
 }
 
@@ -95,10 +95,10 @@ fn difference(here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
 
 #[multiversion(targets = "simd")]
 fn accumulate(row: &[i16], sums: &mut [u32]) {
-    for (sums, values) in sums.as_chunks_mut::<PERIOD>().0.iter_mut().zip(row.as_chunks::<PERIOD>().0) {
-        for l in 0..PERIOD {
-            sums[l] += u32::from(values[l].unsigned_abs());
-        }
+    let n = sums.len();
+    let row = &row[..n];
+    for x in 0..n {
+        sums[x] += u32::from(row[x].unsigned_abs());
     }
 }
 

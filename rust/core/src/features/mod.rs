@@ -6,6 +6,10 @@
 //! Values depend on pixels alone, never on a file's name, format or metadata, and are finite on every image: each
 //! logarithm and each ratio has a stated floor.
 
+// Kernels are inlined by force into functions that are compiled per instruction set: what stays outside is compiled for
+// the baseline. For the same reason they count indices in place of the iterators' closures.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
+
 mod aide;
 mod autocorrelation;
 mod benford;
@@ -20,8 +24,6 @@ mod ela;
 mod ghost;
 mod glcm;
 mod grid;
-mod lbp;
-mod lbp_chroma;
 mod npr;
 mod phase;
 mod selection;
@@ -30,6 +32,8 @@ mod srm3;
 mod srm30;
 mod sums;
 mod synthbuster;
+mod ternary;
+mod ternary_residual;
 mod texture;
 
 use crate::image::Planes;
@@ -106,8 +110,6 @@ pub static ALL: &[&dyn Feature] = &[
     &cfa::Family,
     &bits::Family,
     &grid::Family,
-    &lbp::Family,
-    &lbp_chroma::Family,
     // costly
     &srm30::Family,
     &ghost::Family,
@@ -116,4 +118,6 @@ pub static ALL: &[&dyn Feature] = &[
     &glcm::Family,
     &aide::Family,
     &phase::Family,
+    &ternary::Family,
+    &ternary_residual::Family,
 ];

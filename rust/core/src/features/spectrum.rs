@@ -106,10 +106,7 @@ impl Feature for Angular {
     }
 
     fn columns(&self) -> Vec<String> {
-        ["luma", "residual"]
-            .iter()
-            .flat_map(|plane| (0..ANGLES).map(move |bin| format!("{plane}_a{bin:02}")))
-            .collect()
+        ["luma", "residual"].iter().flat_map(|plane| (0..ANGLES).map(move |bin| format!("{plane}_a{bin:02}"))).collect()
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {

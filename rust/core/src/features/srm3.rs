@@ -111,7 +111,8 @@ fn filter(rows: [&[u8]; 5], n: usize, out: [&mut [i16]; 3]) {
             let (far2, near2, here2) = (far[l] + far[l + 4], near[l] + near[l + 4], here[l] + here[l + 4]);
             let (far1, near1, here1) = (far[l + 1] + far[l + 3], near[l + 1] + near[l + 3], here[l + 1] + here[l + 3]);
             let (far0, near0, here0) = (far[l + 2], near[l + 2], here[l + 2]);
-            let five = (2 * (near2 - here2) - far2) + (2 * far1 - 6 * near1 + 8 * here1) + (8 * near0 - 2 * far0 - 12 * here0);
+            let five =
+                (2 * (near2 - here2) - far2) + (2 * far1 - 6 * near1 + 8 * here1) + (8 * near0 - 2 * far0 - 12 * here0);
             let three = 2 * (here1 + near0) - near1 - 4 * here0;
             square3[l] = three.clamp(-CLAMP * STEPS[0], CLAMP * STEPS[0]);
             square5[l] = five.clamp(-CLAMP * STEPS[1], CLAMP * STEPS[1]);

@@ -28,7 +28,7 @@ fn half_plane(period: i32) -> Vec<(i32, i32)> {
     frequencies
 }
 
-/// |Σ_yx folded(y,x) exp(-2πi (m y + n x) / 16)| / 256 at `[m mod 16][n]`, n = 0..8: rows, then columns.
+/// `|Σ folded(y,x) exp(-2πi (m y + n x) / 16)| / 256` at `[m mod 16][n]`, n = 0..8: rows, then columns.
 fn magnitudes(folded: &[[f64; PERIOD]; PERIOD]) -> [[f64; PERIOD / 2 + 1]; PERIOD] {
     let turn: [(f64, f64); PERIOD] =
         std::array::from_fn(|k| (std::f64::consts::TAU * k as f64 / PERIOD as f64).sin_cos());

@@ -7,16 +7,7 @@ pub const LANES: usize = 16;
 pub type Blocks = [[f32; LANES]; 64];
 
 /// Scale of each output of the butterfly: 1 for DC, √2 cos(kπ/16) for the others (Arai, Agui, Nakajima 1988).
-const AAN: [f32; 8] = [
-    1.0,
-    1.387_039_9,
-    1.306_563,
-    1.175_875_6,
-    1.0,
-    0.785_694_96,
-    0.541_196_1,
-    0.275_899_38,
-];
+const AAN: [f32; 8] = [1.0, 1.387_039_9, 1.306_563, 1.175_875_6, 1.0, 0.785_694_96, 0.541_196_1, 0.275_899_38];
 
 /// What turns output `8 * v + u` of [`forward`] into the orthonormal coefficient: 1 / (8 a(u) a(v)).
 pub const SCALE: [f32; 64] = {

@@ -220,16 +220,7 @@ fn dft8(x: [Complex; 8]) -> [Complex; 8] {
     let o1 = ((o1.0 + o1.1) * half, (o1.1 - o1.0) * half);
     let o2 = (o2.1, -o2.0);
     let o3 = ((o3.1 - o3.0) * half, -(o3.0 + o3.1) * half);
-    [
-        plus(e0, o0),
-        plus(e1, o1),
-        plus(e2, o2),
-        plus(e3, o3),
-        minus(e0, o0),
-        minus(e1, o1),
-        minus(e2, o2),
-        minus(e3, o3),
-    ]
+    [plus(e0, o0), plus(e1, o1), plus(e2, o2), plus(e3, o3), minus(e0, o0), minus(e1, o1), minus(e2, o2), minus(e3, o3)]
 }
 
 /// The 4-point transform.

@@ -3,6 +3,10 @@
 //! Every hot loop of the features is written over fixed-width lanes for the compiler to vectorise and is compiled once per
 //! instruction set (`multiversion`), so that one wheel is fast on every machine without `target-cpu=native`.
 
+// Kernels are inlined by force into functions that are compiled per instruction set: what stays outside is compiled for
+// the baseline. For the same reason they count indices in place of the iterators' closures.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
+
 pub mod blur;
 pub mod colour;
 pub mod dct;

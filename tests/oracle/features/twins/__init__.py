@@ -17,12 +17,12 @@ from . import (
     cross_channel,
     directional,
     grid,
-    lbp,
-    lbp_chroma,
     npr,
     spectrum,
     srm3,
     synthbuster,
+    ternary,
+    ternary_residual,
     texture,
 )
 
@@ -43,9 +43,12 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cfa": cfa.twin,
     "bits": bits.twin,
     "grid": grid.twin,
-    "lbp": lbp.twin,
-    "lbp_chroma": lbp_chroma.twin,
+    "ternary": ternary.twin,
 }
+"""The `default` set, in its order."""
+
+COSTLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ternary_residual": ternary_residual.twin}
+"""Costly families that share a twin's parts."""
 
 
 def default_vector(image: np.ndarray) -> np.ndarray:

@@ -1,18 +1,18 @@
-//! Ternary local binary patterns of saturation and of the chroma that luma does not explain.
+//! Ternary local binary patterns of the chroma that luma does not explain.
 //!
-//! Joins [`super::lbp`], whose planes, reduction and histograms it shares. Everything but one quotient is an integer, so
+//! Joins [`super::ternary`], whose planes, reduction and histograms it shares. Everything but one quotient is an integer, so
 //! the columns are the same on every machine.
 
 use multiversion::multiversion;
 
-use super::lbp::{self, CLASSES, LEVELS};
+use super::ternary::{self, CLASSES};
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 
-/// The family `lbp_chroma`.
+/// The family `ternary_residual`.
 pub(super) struct Family;
 
-const PLANES: [&str; 4] = ["range", "excess", "cb_residual", "cr_residual"];
+const PLANES: [&str; 2] = ["cb_residual", "cr_residual"];
 /// Samples of the guided filter's 5x5 window.
 const WINDOW: i32 = 25;
 /// Added to the guide's variance: 4 grey levels squared, times [`WINDOW`], in squares of 1/64 grey level.
@@ -27,84 +27,32 @@ const LARGEST: i32 = 16383;
 impl Feature for Family {
     fn about(&self) -> About {
         About {
-            name: "lbp_chroma",
-            set: Set::Default,
+            name: "ternary_residual",
+            set: Set::Costly,
             unit: "square root of a share",
-            formula: "planes in 1/64 grey level: range = 16 (sum of max(R, G, B) - sum of min(R, G, B)) and excess = 16 sum of \
-                      max(R, G, B) - Y (half: sums over 2x2 pixels, Y of `lbp`), floor((2x2 sum + 2) / 4) of these (quarter); \
-                      cb_residual and cr_residual: in 5x5 windows, mirrored at edges with the edge repeated, with y and c the \
-                      means of Y and C rounded, a = round(1024 sum (Y - y)(C - c) / (sum (Y - y)^2 + 25 * 4 * 64^2)), divided \
-                      in f32, ties to even; residual = round(floor((sum over the windows around a pixel of 1024 (C - c) - \
-                      a (Y - y), C and Y its own, + 512) / 1024) / 25), within +-16383; of each plane the histogram of `lbp`",
+            formula: "Y, Cb, Cr of `ternary`; in 5x5 windows, mirrored at edges with the edge repeated, with y and c the means of Y \
+                      and C rounded, a = round(1024 sum (Y - y)(C - c) / (sum (Y - y)^2 + 25 * 4 * 64^2)), divided in f32, \
+                      ties to even; residual = round(floor((sum over the windows around a pixel of 1024 (C - c) - \
+                      a (Y - y), C and Y its own, + 512) / 1024) / 25), within +-16383; of it the histogram of `ternary`",
             source: "He et al. 2013 (guided filter, eq. 5, 6, 8); Tan and Triggs 2010 (ternary patterns); Ojala et al. 2002",
         }
     }
 
     fn columns(&self) -> Vec<String> {
-        lbp::columns(&PLANES)
+        ternary::columns(&PLANES)
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let [luma, cb, cr] = lbp::halved(planes);
-        let [range, excess] = extremes(planes, &luma);
-        let mut level = [luma, cb, cr, range, excess];
-        for (index, out) in out.chunks_exact_mut(PLANES.len() * CLASSES).enumerate() {
-            if index > 0 {
-                level = level.each_ref().map(lbp::reduce);
-            }
-            let [luma, cb, cr, range, excess] = &level;
+        let [luma, cb, cr, ..] = ternary::halved(planes);
+        let half = [luma, cb, cr];
+        let quarter = half.each_ref().map(ternary::reduce);
+        let (on_half, on_quarter) = out.split_at_mut(PLANES.len() * CLASSES);
+        for ([luma, cb, cr], out) in [(&half, on_half), (&quarter, on_quarter)] {
             let guide = centred(luma);
-            let (cb_residual, cr_residual) = (residual(&guide, cb), residual(&guide, cr));
-            for (plane, out) in
-                [range, excess, &cb_residual, &cr_residual].into_iter().zip(out.chunks_exact_mut(CLASSES))
-            {
-                lbp::shares(plane, out);
+            for (chroma, out) in [cb, cr].into_iter().zip(out.chunks_exact_mut(CLASSES)) {
+                ternary::shares(&residual(&guide, chroma), out);
             }
         }
-    }
-}
-
-const _: () = assert!(LEVELS.len() == 2, "compute() reduces from one level to the next");
-
-/// Range and excess at half resolution, given luma there.
-fn extremes(planes: &Planes<'_>, luma: &Plane<i16>) -> [Plane<i16>; 2] {
-    let [red, green, blue] = planes.bytes();
-    let (width, height) = (luma.width, luma.height);
-    let mut made = [0; 2].map(|_: i32| Plane { width, height, data: vec![0; width * height] });
-    let mut full = [0; 4].map(|_: i32| vec![0_u8; red.width]);
-    let mut sums = [0; 2].map(|_: i32| vec![0_i16; width]);
-    for y in 0..height {
-        let [top_low, top_high, bottom_low, bottom_high] = &mut full;
-        order([red.row(2 * y), green.row(2 * y), blue.row(2 * y)], top_low, top_high);
-        order([red.row(2 * y + 1), green.row(2 * y + 1), blue.row(2 * y + 1)], bottom_low, bottom_high);
-        let [low, high] = &mut sums;
-        lbp::add_pairs(top_low, bottom_low, low);
-        lbp::add_pairs(top_high, bottom_high, high);
-        let row = y * width..(y + 1) * width;
-        let [range, excess] = &mut made;
-        spread(low, high, luma.row(y), &mut range.data[row.clone()], &mut excess.data[row]);
-    }
-    made
-}
-
-/// Smallest and largest channel of each pixel.
-#[multiversion(targets = "simd")]
-fn order(channels: [&[u8]; 3], low: &mut [u8], high: &mut [u8]) {
-    let n = low.len();
-    let ([red, green, blue], high) = (channels.map(|row| &row[..n]), &mut high[..n]);
-    for x in 0..n {
-        low[x] = red[x].min(green[x]).min(blue[x]);
-        high[x] = red[x].max(green[x]).max(blue[x]);
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn spread(low: &[i16], high: &[i16], luma: &[i16], range: &mut [i16], excess: &mut [i16]) {
-    let n = range.len();
-    let (low, high, luma, excess) = (&low[..n], &high[..n], &luma[..n], &mut excess[..n]);
-    for x in 0..n {
-        range[x] = 16 * (high[x] - low[x]);
-        excess[x] = 16 * high[x] - luma[x];
     }
 }
 
@@ -123,7 +71,7 @@ fn residual(guide: &Plane<i16>, chroma: &Plane<i16>) -> Plane<i16> {
         let rows = |y| [&slope, &guide_mean, &chroma_mean].map(|plane| plane.row(y));
         slide_fits(leaving.map_or([&none; 3].map(Vec::as_slice), rows), rows(entering), &mut sums);
         if let Some(y) = centre {
-            sums.iter_mut().for_each(|row| mirror(row));
+            mirror(&mut sums);
             subtract_fits(guide.row(y), chroma.row(y), &sums, &mut data[y * width..(y + 1) * width]);
         }
     }
@@ -139,7 +87,7 @@ fn fits(guide: &Plane<i16>, chroma: &Plane<i16>, none: &[i16]) -> [Plane<i16>; 3
         let rows = |y| [guide.row(y), chroma.row(y)];
         slide_products(leaving.map_or([none; 2], rows), rows(entering), &mut sums);
         if let Some(y) = centre {
-            sums.iter_mut().for_each(|row| mirror(row));
+            mirror(&mut sums);
             fit(&sums, made.each_mut().map(|plane| &mut plane.data[y * width..(y + 1) * width]));
         }
     }
@@ -168,11 +116,13 @@ fn steps(height: usize) -> impl Iterator<Item = Step> {
     })
 }
 
-/// Fills the two columns on each side of a row.
-fn mirror(row: &mut [i32]) {
-    let n = row.len();
-    (row[0], row[1]) = (row[3], row[2]);
-    (row[n - 2], row[n - 1]) = (row[n - 3], row[n - 4]);
+/// Fills the two columns on each side of each row.
+fn mirror(rows: &mut [Vec<i32>]) {
+    for row in rows {
+        let n = row.len();
+        (row[0], row[1]) = (row[3], row[2]);
+        (row[n - 2], row[n - 1]) = (row[n - 3], row[n - 4]);
+    }
 }
 
 #[multiversion(targets = "simd")]
@@ -201,7 +151,7 @@ fn fit(sums: &[Vec<i32>; 4], out: [&mut [i16]; 3]) {
     let [guide, chroma, square, product] = sums.each_ref().map(|row| &row[..n + 4]);
     for x in 0..n {
         let (guide, chroma) = (across(guide, x), across(chroma, x));
-        let (g, c) = (nearest(guide as f32 / WINDOW as f32), nearest(chroma as f32 / WINDOW as f32));
+        let (g, c) = (mean(guide), mean(chroma));
         let rest = guide - WINDOW * g;
         let variance = across(square, x) - g * guide - g * rest;
         let covariance = across(product, x) - g * chroma - c * rest;
@@ -236,7 +186,7 @@ fn subtract_fits(guide: &[i16], chroma: &[i16], sums: &[Vec<i32>; 2], out: &mut 
         let predicted = i32::from(guide[x]).wrapping_mul(across(slope, x)).wrapping_add(across(offset, x));
         let left = (i32::from(chroma[x]) * (WINDOW << SLOPE_BITS)).wrapping_sub(predicted);
         let left = (left + (1 << (SLOPE_BITS - 1))) >> SLOPE_BITS;
-        out[x] = nearest(left as f32 / WINDOW as f32).clamp(-LARGEST, LARGEST) as i16;
+        out[x] = mean(left).clamp(-LARGEST, LARGEST) as i16;
     }
 }
 
@@ -247,8 +197,15 @@ fn across(row: &[i32], x: usize) -> i32 {
     five.iter().fold(row[x], |sum, &value| sum.wrapping_add(value))
 }
 
-/// The integer nearest to `x`, ties to even, for |x| < 2^22; exact for a quotient by [`WINDOW`] of less than 2^16, which is
-/// 1/50 or more from a tie.
+/// `sum / 25` to the nearest integer, for |sum| < 2^21: a quotient is 1/50 or more from a tie, farther than the product
+/// by the rounded 1/25 is from it.
+#[inline(always)]
+fn mean(sum: i32) -> i32 {
+    const SHARE: f32 = 1.0 / WINDOW as f32;
+    nearest(sum as f32 * SHARE)
+}
+
+/// The integer nearest to `x`, ties to even, for |x| < 2^22.
 #[inline(always)]
 fn nearest(x: f32) -> i32 {
     // At 1.5 * 2^23 the last place of the mantissa is one.

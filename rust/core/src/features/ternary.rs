@@ -1,6 +1,7 @@
-//! Ternary local binary patterns of luma and chroma at half and quarter resolution.
+//! Ternary local binary patterns of luma, chroma, range and excess at half and quarter resolution.
 //!
-//! Photographs have speckle in chroma, generated images clean arcs and edges, and both survive a crop and a JPEG.
+//! Photographs have speckle in chroma, generated images clean arcs and edges, and both survive a crop and a JPEG:
+//! they live at 2 to 4 px, above what subsampling and quantisation take away.
 
 use multiversion::multiversion;
 
@@ -8,11 +9,11 @@ use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
 use crate::transform::lanes::{LANES, window, window_mut};
 
-/// The family `lbp`.
+/// The family `ternary`.
 pub(super) struct Family;
 
-const PLANES: [&str; 3] = ["y", "cb", "cr"];
-pub(super) const LEVELS: [&str; 2] = ["half", "quarter"];
+const PLANES: [&str; 5] = ["y", "cb", "cr", "range", "excess"];
+const LEVELS: [&str; 2] = ["half", "quarter"];
 /// Classes of the 256 patterns under rotation and reflection.
 pub(super) const CLASSES: usize = 30;
 /// Steps of the integer planes to a grey level.
@@ -21,11 +22,12 @@ const UNIT: i32 = 64;
 impl Feature for Family {
     fn about(&self) -> About {
         About {
-            name: "lbp",
-            set: Set::Default,
+            name: "ternary",
+            set: Set::Costly,
             unit: "square root of a share",
             formula: "Y, Cb, Cr of the 2x2 sums R, G, B, to 1/64 grey level: floor((77 R + 150 G + 29 B + 8) / 16), floor((-43 R - \
-                      85 G + 128 B + 8) / 16), floor((128 R - 107 G - 21 B + 8) / 16) (half), and floor((2x2 sum + 2) / 4) of \
+                      85 G + 128 B + 8) / 16), floor((128 R - 107 G - 21 B + 8) / 16), range = 16 times the 2x2 sum of max(R,G,B) - min(R,G,B), excess = \
+                      16 times the 2x2 sum of max(R,G,B), minus Y (half), and floor((2x2 sum + 2) / 4) of \
                       these (quarter), odd rows and columns at the end dropped; t = (mean |dx| + mean |dy|) / 4 + 0.1 grey \
                       level; per pixel with 8 neighbours n_k, clockwise from top-left, bit k of the upper pattern: n_k - c \
                       >= t, of the lower: c - n_k >= t; both counted by class under rotation and reflection (30 classes, in \
@@ -75,53 +77,68 @@ fn classes() -> &'static Classes {
                 classes.smallest[count] = pattern;
                 count += 1;
             }
-            classes.of[usize::from(pattern)] = if first == pattern {
-                (count - 1) as u8
-            } else {
-                classes.of[usize::from(first)]
-            };
+            classes.of[usize::from(pattern)] =
+                if first == pattern { (count - 1) as u8 } else { classes.of[usize::from(first)] };
         }
         classes
     });
     &TABLE
 }
 
-/// Y, Cb, Cr at half resolution.
-pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 3] {
+/// Y, Cb, Cr, range and excess at half resolution.
+pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 5] {
     let channels = planes.bytes();
     let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
-    let mut made = [0; 3].map(|_: i32| Plane { width, height, data: vec![0; width * height] });
-    let mut sums = [0; 3].map(|_: i32| vec![0_i16; width]);
+    let mut made: [Plane<i16>; 5] = std::array::from_fn(|_| Plane { width, height, data: vec![0; width * height] });
+    let mut sums: [Vec<i16>; 5] = std::array::from_fn(|_| vec![0; width]);
+    let (mut largest, mut range) = (vec![0; 2 * full_width], vec![0; 2 * full_width]);
     for y in 0..height {
-        for (sums, channel) in sums.iter_mut().zip(channels) {
-            let rows = &channel.data[2 * y * full_width..][..2 * full_width];
+        let rows = channels.each_ref().map(|channel| &channel.data[2 * y * full_width..][..2 * full_width]);
+        extremes(rows, &mut largest, &mut range);
+        let [red, green, blue] = rows;
+        for (rows, sums) in [red, green, blue, &largest, &range].into_iter().zip(&mut sums) {
             add_pairs(&rows[..full_width], &rows[full_width..], sums);
         }
-        let row = y * width..(y + 1) * width;
-        let [luma, cb, cr] = &mut made;
-        let out = [&mut luma.data[row.clone()], &mut cb.data[row.clone()], &mut cr.data[row]];
-        convert(&sums[0], &sums[1], &sums[2], out);
+        let out = made.each_mut().map(|plane| &mut plane.data[y * width..(y + 1) * width]);
+        convert(&sums, out);
     }
     made
 }
 
+/// max(R, G, B), and that minus min(R, G, B).
 #[multiversion(targets = "simd")]
-pub(super) fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
+fn extremes(rows: [&[u8]; 3], largest: &mut [u8], range: &mut [u8]) {
+    let n = largest.len();
+    let (red, green, blue, range) = (&rows[0][..n], &rows[1][..n], &rows[2][..n], &mut range[..n]);
+    for x in 0..n {
+        let high = red[x].max(green[x]).max(blue[x]);
+        largest[x] = high;
+        range[x] = high - red[x].min(green[x]).min(blue[x]);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add_pairs(top: &[u8], bottom: &[u8], sums: &mut [i16]) {
     for ((sum, t), b) in sums.iter_mut().zip(top.as_chunks::<2>().0).zip(bottom.as_chunks::<2>().0) {
         *sum = i16::from(t[0]) + i16::from(t[1]) + i16::from(b[0]) + i16::from(b[1]);
     }
 }
 
 #[multiversion(targets = "simd")]
-fn convert(red: &[i16], green: &[i16], blue: &[i16], out: [&mut [i16]; 3]) {
-    let n = red.len();
-    let [luma, cb, cr] = out;
-    let (green, blue, luma, cb, cr) = (&green[..n], &blue[..n], &mut luma[..n], &mut cb[..n], &mut cr[..n]);
+fn convert(sums: &[Vec<i16>; 5], out: [&mut [i16]; 5]) {
+    let n = sums[0].len();
+    let [red, green, blue, largest, spread] = sums;
+    let (red, green, blue, largest, spread) = (&red[..n], &green[..n], &blue[..n], &largest[..n], &spread[..n]);
+    let [luma, cb, cr, range, excess] = out;
+    let (luma, cb, cr) = (&mut luma[..n], &mut cb[..n], &mut cr[..n]);
+    let (range, excess) = (&mut range[..n], &mut excess[..n]);
     for x in 0..n {
         let (r, g, b) = (i32::from(red[x]), i32::from(green[x]), i32::from(blue[x]));
         luma[x] = ((77 * r + 150 * g + 29 * b + 8) >> 4) as i16;
         cb[x] = ((-43 * r - 85 * g + 128 * b + 8) >> 4) as i16;
         cr[x] = ((128 * r - 107 * g - 21 * b + 8) >> 4) as i16;
+        range[x] = 16 * spread[x];
+        excess[x] = 16 * largest[x] - luma[x];
     }
 }
 
@@ -146,17 +163,16 @@ pub(super) fn shares(plane: &Plane<i16>, out: &mut [f32]) {
     let (width, height) = (plane.width, plane.height);
     let threshold = threshold(plane);
     // Four tables for each kind: equal patterns in a row would wait for each other's increment in one.
-    let mut tables = [[0_u32; 256]; 8];
+    let mut tables = [[[0_u32; 256]; 4]; 2];
     let (mut upper, mut lower) = (vec![0_u8; width - 2], vec![0_u8; width - 2]);
     for y in 1..height - 1 {
         patterns(plane.row(y - 1), plane.row(y), plane.row(y + 1), threshold, &mut upper, &mut lower);
-        let [t0, t1, t2, t3, t4, t5, t6, t7] = &mut tables;
-        increment(&upper, [t0, t1, t2, t3]);
-        increment(&lower, [t4, t5, t6, t7]);
+        increment(&upper, &mut tables[0]);
+        increment(&lower, &mut tables[1]);
     }
     let mut counts = [0.0; CLASSES];
     for pattern in 0..256 {
-        let count: u32 = tables.iter().map(|table| table[pattern]).sum();
+        let count: u32 = tables.as_flattened().iter().map(|table| table[pattern]).sum();
         counts[usize::from(classes().of[pattern])] += f64::from(count);
     }
     let total = 2.0 * ((width - 2) * (height - 2)) as f64;
@@ -245,7 +261,7 @@ fn add_bit<const N: usize>(
     }
 }
 
-fn increment(patterns: &[u8], tables: [&mut [u32; 256]; 4]) {
+fn increment(patterns: &[u8], tables: &mut [[u32; 256]; 4]) {
     let (quads, rest) = patterns.as_chunks::<4>();
     for quad in quads {
         for l in 0..4 {

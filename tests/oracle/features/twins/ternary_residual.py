@@ -1,9 +1,9 @@
-"""Ternary local binary patterns of saturation and of the chroma that luma does not explain."""
+"""Ternary local binary patterns of the chroma that luma does not explain."""
 
 import numpy as np
 from scipy import ndimage
 
-from .lbp import block_sums, halved, shares
+from .ternary import block_sums, halved, shares
 
 
 def window_sums(x: np.ndarray) -> np.ndarray:
@@ -22,12 +22,6 @@ def residual(luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
 
 
 def twin(image: np.ndarray) -> np.ndarray:
-    luma, cb, cr = halved(image)
-    low, high = (block_sums(f(image.astype(int), axis=2)) for f in (np.min, np.max))
-    planes = [luma, cb, cr, 16 * (high - low), 16 * high - luma]
-    found = []
-    for _ in ("half", "quarter"):
-        luma, cb, cr, width, excess = planes
-        found += [shares(x) for x in (width, excess, residual(luma, cb), residual(luma, cr))]
-        planes = [(block_sums(x) + 2) // 4 for x in planes]
-    return np.concatenate(found)
+    half = halved(image)[:3]
+    quarter = [(block_sums(x) + 2) // 4 for x in half]
+    return np.concatenate([shares(residual(y, chroma)) for y, *both in (half, quarter) for chroma in both])

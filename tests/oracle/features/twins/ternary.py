@@ -1,4 +1,4 @@
-"""Ternary local binary patterns of luma and chroma."""
+"""Ternary local binary patterns of luma, chroma, range and excess."""
 
 import numpy as np
 
@@ -34,13 +34,16 @@ def shares(x: np.ndarray) -> np.ndarray:
 
 
 def halved(image: np.ndarray) -> list[np.ndarray]:
-    """Y, Cb, Cr of 2x2 pixels, in 1/64 grey level."""
+    """Y, Cb, Cr, range and excess of 2x2 pixels, in 1/64 grey level."""
     r, g, b = (block_sums(image[..., c].astype(int)) for c in range(3))
-    return [
+    half = [
         (77 * r + 150 * g + 29 * b + 8) // 16,
         (-43 * r - 85 * g + 128 * b + 8) // 16,
         (128 * r - 107 * g - 21 * b + 8) // 16,
+        16 * block_sums(np.ptp(image.astype(int), axis=2)),
     ]
+    half.append(16 * block_sums(image.max(axis=2).astype(int)) - half[0])
+    return half
 
 
 def twin(image: np.ndarray) -> np.ndarray:
