@@ -98,7 +98,7 @@ PARTS = (
         "Pixels in memory (or, where the row says so, the bytes of a JPEG file) in, the features out; ours per image "
         "in calls of 16 images, one thread, CPU time. The twins are the tests' own: what each formula says, in NumPy "
         "and SciPy, double precision, one family after the other. "
-        "The usual radial spectrum is Pillow's mode L, `numpy.fft.fft2` of the whole image, the mean over rings by "
+        "The usual radial spectrum is Pillow's mode L, `numpy.fft.fft2` of the whole image, means over rings by "
         "`bincount`; ours works on windowed 64 px tiles, so the two are not the same number, and that row compares "
         "what one pays for a radial spectrum. Checked: every family equal to its twin (relative 1e-4).",
     ),
