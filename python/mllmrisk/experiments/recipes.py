@@ -12,7 +12,7 @@ from mllmrisk.experiments.views import Arm
 
 #: What `forensic` reads: ternary patterns of luma and chroma. In cross-source tests they carried the signal, and the
 #: classic families beside them only diluted it (docs/forensic.md).
-FEATURES = ("lbp", "lbp_chroma")
+FEATURES = ("ternary", "ternary_residual")
 #: What is computed of every image at once: beside the above, the radial spectrum for the report.
 VECTOR = ("radial", *FEATURES)
 

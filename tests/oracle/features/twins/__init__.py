@@ -43,12 +43,14 @@ TWINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cfa": cfa.twin,
     "bits": bits.twin,
     "grid": grid.twin,
-    "ternary": ternary.twin,
 }
 """The `default` set, in its order."""
 
-COSTLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ternary_residual": ternary_residual.twin}
-"""Costly families that share a twin's parts."""
+COSTLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "ternary": ternary.twin,
+    "ternary_residual": ternary_residual.twin,
+}
+"""The costly families that `forensic` reads; the others have their twins in `features_costly`."""
 
 
 def default_vector(image: np.ndarray) -> np.ndarray:
