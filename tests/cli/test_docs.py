@@ -18,7 +18,7 @@ from write_cli_docs import PAGE, page
 from mllmrisk import config, features
 from mllmrisk.cli.main import COMMANDS, cli
 from mllmrisk.detectors import DETECTORS
-from mllmrisk.experiments import EXPERIMENTS
+from mllmrisk.experiments import EXPERIMENTS, recipes
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import GROUP, Estimate
 from mllmrisk.rows import FOLDERS
@@ -153,6 +153,12 @@ def test_pages_name_what_exists() -> None:
     manifest = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in manifest for name in FOLDERS)
     assert all(f"`{name}`" in README for name in (*config.names("suites"), *DETECTORS.names(), *EXPERIMENTS.names()))
+    forensic = (ROOT / "docs" / "forensic.md").read_text(encoding="utf-8")
+    assert all(f"`{family}`" in forensic for family in recipes.FEATURES)
+    families = "".join(
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("features.md", "features-costly.md")
+    )
+    assert all(f"`{family.name}`" in families for family in features.describe())
     for chosen in ("default", "all"):
         assert f"{len(features.names(chosen)):,}" in README, f"the README's size of the set {chosen} has drifted"
 
