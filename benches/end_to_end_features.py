@@ -1,108 +1,128 @@
-"""Features against what people use: the whole `default` set against its NumPy/SciPy twin, one image, one thread each.
+"""Features against the NumPy/SciPy twins of the tests, the usual radial spectrum, and the decode of the same image.
 
-Results are checked equal before they are timed; each figure is the least of its runs, contenders in turn.
+One process, one thread each, interleaved, checked equal: a seeded scene of 512×512 px, in batches for ours.
 """
 
 from __future__ import annotations
 
 import io
+import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from mllmrisk import features, images, perturb
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "oracle" / "features"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from twins import default_vector, spectrum
+from twins import default_vector
 
-from mllmrisk import _core, features
+from end_to_end_decode import photograph
 
-SIDES = (512, 1024)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDE = 512
+#: Images per call of ours: the library is made for many, and the first of a call sets up its buffers.
+BATCH = 16
+ROUNDS = 15
+#: The twins take seconds a call.
+TWIN_ROUNDS = 7
+
+DEFAULT_AGAINST_TWIN = "`default` set, 512x512 pixels"
+DEFAULT_AGAINST_DECODE = "`default` set, 512x512 pixels, over one decode"
+ALL_AGAINST_DECODE = "set `all`, 512x512 pixels, over one decode"
 
 
 class Row(NamedTuple):
-    """One comparison: milliseconds of ours and of the baseline, at one image size."""
+    """One comparison: medians in milliseconds of CPU time."""
 
-    what: str
-    side: int
-    ours_ms: float
+    work: str
     baseline: str
+    ours_ms: float
     baseline_ms: float
 
-
-def photograph(side: int) -> bytes:
-    """A JPEG of quality 90 with shading, edges and noise."""
-    rng = np.random.default_rng(side)
-    y, x = np.mgrid[:side, :side].astype(float)
-    shade = 110 + 60 * np.sin(x / 37 + np.arange(3)[:, None, None]) * np.cos(y / 53)
-    image = shade + 25 * np.sign(np.sin(x / 20) * np.sin(y / 15)) + rng.normal(0, 4, (3, side, side))
-    file = io.BytesIO()
-    Image.fromarray(np.clip(image, 0, 255).astype(np.uint8).transpose(1, 2, 0)).save(file, "JPEG", quality=90)
-    return file.getvalue()
+    @property
+    def ratio(self) -> float:
+        return self.baseline_ms / self.ours_ms
 
 
-def decoded(jpeg: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median CPU milliseconds of each call, taken in turn; one round to warm up is thrown away."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds + 1):
+        for call, times in zip(calls, taken, strict=True):
+            start = time.process_time()
+            call()
+            times.append(1e3 * (time.process_time() - start))
+    return [statistics.median(times[1:]) for times in taken]
 
 
-def azimuthal_average(jpeg: bytes) -> np.ndarray:
-    """The usual radial spectrum: decode in Pillow, one transform of the whole grey image, mean log power by radius."""
-    grey = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L"), dtype=np.float64)
-    power = 20 * np.log(np.abs(np.fft.fftshift(np.fft.fft2(grey))) + 1e-8)
-    y, x = np.indices(grey.shape)
-    radius = np.hypot(y - grey.shape[0] // 2, x - grey.shape[1] // 2).astype(int).ravel()
-    return np.bincount(radius, power.ravel()) / np.bincount(radius)
+def ours(source: bytes | np.ndarray, chosen: str, count: int = 1) -> np.ndarray:
+    """(count, d) features of `count` copies of an image, on one thread."""
+    found = features.extract([source] * count, chosen, threads=1)
+    if found.errors:
+        raise found.errors[0]
+    return found.values
 
 
-def least_ms(contenders: list[Callable[[], object]], runs: int) -> list[float]:
-    least = [float("inf")] * len(contenders)
-    for _ in range(runs):
-        for i, contender in enumerate(contenders):
-            start = time.perf_counter()
-            contender()
-            least[i] = min(least[i], (time.perf_counter() - start) * 1e3)
-    return least
+def batched(source: bytes | np.ndarray, chosen: str) -> Callable[[], object]:
+    """A call of ours for a batch; its time is divided by `BATCH`."""
+    return lambda: ours(source, chosen, BATCH)
+
+
+def usual_radial(data: bytes) -> np.ndarray:
+    """The radial spectrum as scripts compute it: Pillow, mode L, one transform of the whole image, means over rings."""
+    luma = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=np.float64)
+    power = 20 * np.log(np.abs(np.fft.fftshift(np.fft.fft2(luma))) + 1e-8)
+    y, x = np.indices(luma.shape)
+    ring = np.hypot(y - luma.shape[0] // 2, x - luma.shape[1] // 2).astype(int).ravel()
+    return np.bincount(ring, power.ravel()) / np.bincount(ring)
 
 
 def rows() -> list[Row]:
-    """Times every comparison at every size."""
-    made = []
-    for side in SIDES:
-        jpeg = photograph(side)
-        image = decoded(jpeg)
-        ours = features.extract([image], threads=1).values[0]
-        np.testing.assert_allclose(ours, default_vector(image), rtol=1e-4, atol=2e-5)
-        radial = features.extract([jpeg], "radial", threads=1).values[0]
-        np.testing.assert_allclose(radial, spectrum.radial(image), rtol=1e-4, atol=2e-5)
-        times = least_ms(
-            [
-                lambda i=image: _core.extract([i], ["default"], 1),
-                lambda i=image: default_vector(i),
-                lambda j=jpeg: _core.extract([j], ["radial"], 1),
-                lambda j=jpeg: spectrum.radial(decoded(j)),
-                lambda j=jpeg: azimuthal_average(j),
-                lambda j=jpeg: _core.extract([j], ["default"], 1),
-                lambda j=jpeg: decoded(j),
-            ],
-            runs=15,
-        )
-        made += [
-            Row("default set, from pixels", side, times[0], "NumPy/SciPy twin (equal)", times[1]),
-            Row("decode + radial spectra", side, times[2], "Pillow + NumPy twin (equal)", times[3]),
-            Row(
-                "decode + radial spectra", side, times[2], "Pillow + NumPy whole-image FFT (another formula)", times[4]
-            ),
-            Row("decode + default set", side, times[5], "Pillow decode alone", times[6]),
-        ]
+    """Every comparison; raises where a family is not equal to its twin."""
+    data = perturb.encode(photograph(SIDE), "jpeg:90")
+    pixels = images.decode(data)
+    np.testing.assert_allclose(ours(pixels, "default")[0], default_vector(pixels), rtol=1e-4, atol=2e-5)
+    default, twin = interleaved(batched(pixels, "default"), lambda: default_vector(pixels), rounds=TWIN_ROUNDS)
+    radial, usual = interleaved(batched(data, "radial"), lambda: usual_radial(data))
+    made = [
+        Row(DEFAULT_AGAINST_TWIN, "NumPy + SciPy twins", default / BATCH, twin),
+        Row("JPEG file to radial spectrum, 512x512", "usual Pillow + NumPy one", radial / BATCH, usual),
+    ]
+    works = {
+        DEFAULT_AGAINST_DECODE: (pixels, "default"),
+        ALL_AGAINST_DECODE: (pixels, "all"),
+        "JPEG file to `default` set, 512x512": (data, "default"),
+    }
+    decode, *each = interleaved(decoding(data), *(batched(*work) for work in works.values()), rounds=ROUNDS)
+    for work, taken in zip(works, each, strict=True):
+        made.append(Row(work, "our decode of that image, JPEG q90", taken / BATCH, decode / BATCH))
     return made
+
+
+def decoding(data: bytes) -> Callable[[], object]:
+    """As many decodes as a batch has images."""
+    return lambda: [images.decode(data) for _ in range(BATCH)]
+
+
+def family_costs() -> list[tuple[str, int, float, float]]:
+    """(family, numbers, ms, decodes) of each family alone, shared work included."""
+    data = perturb.encode(photograph(SIDE), "jpeg:90")
+    pixels = images.decode(data)
+    named = [(family.name, family.dimension) for family in features.describe()]
+    decode, *each = interleaved(decoding(data), *(batched(pixels, name) for name, _ in named), rounds=TWIN_ROUNDS)
+    return [(name, width, ms / BATCH, ms / decode) for (name, width), ms in zip(named, each, strict=True)]
 
 
 if __name__ == "__main__":
     for row in rows():
-        print(
-            f"{row.what:26s} {row.side:5d} {row.ours_ms:8.2f} ms {row.baseline_ms / row.ours_ms:6.1f}x {row.baseline}"
-        )
+        print(f"{row.work:52s} {row.ours_ms:9.2f} ms  {row.baseline_ms:9.2f} ms  {row.ratio:6.2f}x  {row.baseline}")
+    for name, width, ms, decodes in family_costs():
+        print(f"{name:16s} {width:4d} numbers  {ms:6.2f} ms  {decodes:5.2f} decodes")
