@@ -9,7 +9,6 @@ from mllmrisk.detectors.fitting import Rows, _fit_trees, fit
 from mllmrisk.detectors.forensic import Card, Forensic, to_onnx
 from mllmrisk.errors import UsageError
 
-
 #: A detector may read any features; a few keep the tests quick.
 COLUMNS = ("srm3", "npr", "bits")
 
