@@ -21,6 +21,8 @@ _SHARES = frozenset(
         "corrupted_rate",
     }
 )
+#: Metrics that also show their interval within the sources: those that answers are made of.
+_TOLD_WITHIN = frozenset({"auc", "difference"})
 _MINUS = "−"
 
 
@@ -71,6 +73,8 @@ def cell(row: Estimate) -> Cell:
         n.append(naming.count(row.n_prompts, "prompt"))
     if row.n_clusters is not None and row.cluster_by not in {None, "image"}:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
+    if row.metric in _TOLD_WITHIN and row.generator is None and within(row):
+        n.append(f"within them {within(row)}")
     unscored = ", ".join(f"{naming.reason(r)}: {k:,}" for r, k in sorted(row.n_unscored.items()) if k)
     named = naming.listed([naming.printable(p) for p in row.confounded_by]) if row.confounded_by else "a leak probe"
     return Cell(

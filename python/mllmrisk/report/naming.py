@@ -37,7 +37,7 @@ METRICS: Mapping[str, str] = {
     "auc": "AUC",
     "ap": "Average precision",
     "eer": "Equal error rate",
-    "accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
     "calibration_error": "Calibration error",
     "detection_rate": "Detected",
     "unsafe_score": "Unsafe of scored",

@@ -74,12 +74,11 @@ def _harder(reading: Reading, row: Estimate, *, told: bool) -> Answer:
             f"; p = {p_value(row.p_adjusted)} after Holm's adjustment.".replace("= <", "<"),
         ]
     )
-    inside = within(row)
-    if inside:
+    if within(row):
         sentences.append(
             [
-                "That interval speaks of images from other sources; "
-                f"for other images of these same sources it is {inside}."
+                "The first interval resamples whole sources and speaks of images from elsewhere; the one within them "
+                "speaks of other images of these same sources."
             ]
         )
     sign = difference(row)
