@@ -38,6 +38,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
         thresholds: logit from which an image is called fake, by false-alarm rate (as text), from photographs
             whose group the scoring model had not seen.
         training: who trained it on what: counts, sources, inner AUC, versions.
+        seen: first 16 hex digits of the sha256 of each training image.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     view: str
     thresholds: dict[str, float]
     training: dict[str, Any]
+    seen: list[str] = []
     schema: int = 1
 
 
@@ -72,6 +74,7 @@ class Forensic:
             raise UsageError(
                 f"{self.name} needs the feature {missing[0]!r}, which this version does not compute; train it again"
             )
+        self.seen = frozenset(self.card.seen)
         self.thresholds = {float(rate): value for rate, value in self.card.thresholds.items()}
 
     def logits(self, values: NDArray[np.float32]) -> NDArray[np.float64]:

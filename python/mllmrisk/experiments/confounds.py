@@ -24,7 +24,7 @@ def marked(estimates: Sequence[Estimate]) -> list[Estimate]:
     aucs = {_key(row): row for row in estimates if row.metric == "auc" and row.experiment in _REACHABLE}
     found = []
     for row in estimates:
-        reached: set[str] = set()
+        reached = set(row.confounded_by)
         if row.experiment in _REACHABLE:
             for auc in _aucs_behind(row, aucs):
                 reached |= {str(leak.detector) for leak in leaks if _reaches(leak, auc)}

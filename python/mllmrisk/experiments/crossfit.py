@@ -261,6 +261,7 @@ def card(
             "strength": trained.fitted.strength,
             "mllmrisk": version("mllmrisk"),
         },
+        seen=sorted(s.image[:16] for s in seen if s.image is not None),
     )
 
 

@@ -75,7 +75,8 @@ class Detection:
             for detector in self.loaded:
                 scorer = f"{detector.name}@{detector.version}"
                 scored = score(study, detector, way, scorer, self.parameters.rates)
-                found += self._rows(study, scored, detecting.Where("detection", detector.name, view, scorer))
+                rows = self._rows(study, scored, detecting.Where("detection", detector.name, view, scorer))
+                found += _stamped(rows) if any((s.image or "")[:16] in detector.seen for s in study.samples) else rows
         return found
 
     def _rows(self, study: Study, scored: Scored, where: detecting.Where) -> list[Estimate]:
@@ -83,6 +84,11 @@ class Detection:
         for group in detecting.groups(study.samples, self.parameters.min_images):
             found += detecting.figures(study, scored, where, group, self.parameters.rates)
         return found + detecting.false_alarms(study, scored, where, self.parameters.rates)
+
+
+def _stamped(rows: list[Estimate]) -> list[Estimate]:
+    """Figures on images of which some were for training: they say little about others, and are stamped so."""
+    return [msgspec.structs.replace(row, confounded=True, confounded_by=["training images"]) for row in rows]
 
 
 def score(study: Study, detector: Detector, way: Arm, scorer: str, rates: Iterable[float]) -> Scored:
