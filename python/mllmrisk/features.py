@@ -6,6 +6,7 @@ family computes and where it comes from; the sets are `default` and `all`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,7 +91,12 @@ def names(features: str | Sequence[str] = "default") -> tuple[str, ...]:
     Raises:
         ValueError: a name is unknown.
     """
-    return tuple(_core.feature_names(_as_list(features)))
+    return _names(tuple(_as_list(features)))
+
+
+@functools.lru_cache(maxsize=32)
+def _names(features: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_core.feature_names(list(features)))
 
 
 def extract(

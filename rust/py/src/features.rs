@@ -43,7 +43,7 @@ fn describe_features(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 /// The names of the values that `extract` gives for `features`.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
-fn feature_names(features: Vec<String>) -> PyResult<Vec<String>> {
+fn feature_names(features: Vec<String>) -> PyResult<Vec<&'static str>> {
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
     Ok(selection.names().to_vec())
 }

@@ -1,5 +1,7 @@
 //! Which features, and their values on one image.
 
+use std::sync::LazyLock;
+
 use super::{ALL, Feature, MIN_SIDE, Set};
 use crate::error::{Error, Result};
 use crate::image::{Image, Planes};
@@ -7,8 +9,17 @@ use crate::image::{Image, Planes};
 /// The families to compute, in the order of [`ALL`], and the columns to keep of each.
 pub struct Selection {
     families: Vec<Chosen>,
-    names: Vec<String>,
+    names: Vec<&'static str>,
 }
+
+/// Names of the values of each family of [`ALL`], written once: writing them takes as long as half a decode.
+static NAMES: LazyLock<Vec<Vec<String>>> = LazyLock::new(|| {
+    let names = |feature: &&dyn Feature| {
+        let family = feature.about().name;
+        feature.columns().iter().map(|column| format!("{family}.{column}")).collect()
+    };
+    ALL.iter().map(names).collect()
+});
 
 struct Chosen {
     feature: &'static dyn Feature,
@@ -19,7 +30,7 @@ struct Chosen {
 
 impl Selection {
     /// Names of the values, `family.column`, in the order of [`extract`].
-    pub fn names(&self) -> &[String] {
+    pub fn names(&self) -> &[&'static str] {
         &self.names
     }
 
@@ -36,9 +47,8 @@ impl Selection {
 pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Selection> {
     let mut known = vec![false; names.len()];
     let mut selection = Selection { families: Vec::new(), names: Vec::new() };
-    for &feature in ALL {
+    for (&feature, columns) in ALL.iter().zip(NAMES.iter()) {
         let about = feature.about();
-        let columns: Vec<String> = feature.columns().iter().map(|c| format!("{}.{c}", about.name)).collect();
         let mut keep = vec![false; columns.len()];
         for (name, known) in names.iter().map(AsRef::as_ref).zip(&mut known) {
             if name == "all" || name == about.name || (name == "default" && about.set == Set::Default) {
@@ -52,7 +62,7 @@ pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Selection> {
         if keep.contains(&true) {
             let whole = keep.iter().all(|&kept| kept);
             let kept: Vec<usize> = (0..columns.len()).filter(|&i| keep[i]).collect();
-            selection.names.extend(kept.iter().map(|&i| columns[i].clone()));
+            selection.names.extend(kept.iter().map(|&i| columns[i].as_str()));
             selection.families.push(Chosen {
                 feature,
                 dimension: columns.len(),
