@@ -16,6 +16,9 @@ pub(super) struct Family;
 /// Rows of residuals that are made at a time: residuals and their quantised copy stay in the first-level cache.
 const BAND: usize = 4;
 
+/// Pairs are counted inside every second band: shares of so many pairs change little, and they cost the most.
+const PAIRS_EVERY: usize = 2 * BAND;
+
 /// Lanes of the accumulators: one AVX-512 register of bytes.
 const LANES: usize = 64;
 
@@ -146,7 +149,8 @@ impl Feature for Family {
             formula: "r = sum K y / c where all of the 5x5 kernel lies on the image, y luma; mean_abs = E|r|, \
                       log_power = ln(E r² + 0.01), kurtosis = E r⁴ / (E r² + 0.01)²; \
                       q = clamp(round(r), -2, 2), halves away from 0; pair_a_b = share of (q, q') over right and lower \
-                      neighbours, (a, b), (b, a), (-a, -b) and (-b, -a) counted as one, n for minus; pooled over the rotations of each kernel",
+                      neighbours that both lie in rows 0 to 3 of every 8 of r, (a, b), (b, a), (-a, -b) and (-b, -a) \
+                      counted as one, n for minus; pooled over the rotations of each kernel",
             source: "Fridrich & Kodovsky 2012, Rich models for steganalysis, sections II.A-B; kernels as in AIDE \
                      (Yan et al. 2025)",
         }
@@ -204,8 +208,8 @@ struct Scratch {
     stride: usize,
     /// Per member, [`BAND`] rows.
     residuals: [Vec<i16>; 5],
-    /// Per member, the last row of the band above, then [`BAND`] rows, then the right neighbour of the last.
-    quantised: [Vec<i8>; 5],
+    /// A row of [`NOWHERE`] above, then [`BAND`] rows of one member, then the right neighbour of the last.
+    quantised: Vec<i8>,
 }
 
 impl Scratch {
@@ -218,7 +222,7 @@ impl Scratch {
             height: luma.height - 2 * MARGIN,
             stride,
             residuals: std::array::from_fn(|_| vec![0; BAND * stride]),
-            quantised: std::array::from_fn(|_| vec![NOWHERE; (BAND + 1) * stride + 1]),
+            quantised: vec![NOWHERE; (BAND + 1) * stride + 1],
         }
     }
 
@@ -228,27 +232,25 @@ impl Scratch {
         let mut sums = [Sums::default(), Sums::default()];
         let classes = group.classes.iter().enumerate().flat_map(|(c, class)| std::iter::repeat_n(c, class.members));
         let classes: Vec<usize> = classes.collect();
-        for quantised in &mut self.quantised {
-            quantised[..stride].fill(NOWHERE);
-        }
         for top in (0..self.height).step_by(BAND) {
             let rows = BAND.min(self.height - top);
             (group.correlate)(&self.luma, top, rows, &mut self.residuals);
-            for ((&class, residuals), quantised) in classes.iter().zip(&mut self.residuals).zip(&mut self.quantised) {
+            for (&class, residuals) in classes.iter().zip(&mut self.residuals) {
                 let residuals = &mut residuals[..rows * stride];
-                let quantised = &mut quantised[..=(rows + 1) * stride];
                 let sums = &mut sums[class];
                 for row in residuals.chunks_exact_mut(stride) {
                     row[width..].fill(0);
                 }
                 sums.residuals += (rows * width) as f64;
                 add_moments(residuals, sums);
-                quantise(residuals, group.classes[class].divisor, &mut quantised[stride..]);
-                for row in quantised[stride..].chunks_exact_mut(stride) {
-                    row[width..].fill(NOWHERE);
+                if top % PAIRS_EVERY == 0 {
+                    let quantised = &mut self.quantised[..=(rows + 1) * stride];
+                    quantise(residuals, group.classes[class].divisor, &mut quantised[stride..]);
+                    for row in quantised[stride..].chunks_exact_mut(stride) {
+                        row[width..].fill(NOWHERE);
+                    }
+                    count_pairs(quantised, stride, &mut sums.pairs);
                 }
-                count_pairs(quantised, stride, &mut sums.pairs);
-                quantised.copy_within(rows * stride..(rows + 1) * stride, 0);
             }
         }
         sums

@@ -38,7 +38,9 @@ def values(image: np.ndarray) -> np.ndarray:
         out += [np.abs(r).mean(), np.log(power), np.mean(r**4) / power**2]
         q = np.clip(np.sign(r) * np.floor(np.abs(r) + 0.5), -2, 2).astype(int)
         joint = np.zeros((5, 5))
-        for a, b in [(q[:, :, :-1], q[:, :, 1:]), (q[:, :-1], q[:, 1:])]:
+        counted = np.arange(q.shape[1]) % 8 < 4
+        lower = counted[:-1] & counted[1:]
+        for a, b in [(q[:, counted, :-1], q[:, counted, 1:]), (q[:, :-1][:, lower], q[:, 1:][:, lower])]:
             np.add.at(joint, (a + 2, b + 2), 1)
         joint /= joint.sum()
         for a, b in PAIRS:
