@@ -94,7 +94,7 @@ def names(features: str | Sequence[str] = "default") -> tuple[str, ...]:
     return _names(tuple(_as_list(features)))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def _names(features: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_core.feature_names(list(features)))
 

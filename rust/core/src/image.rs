@@ -79,6 +79,7 @@ pub struct Planes<'a> {
     residual_power: OnceCell<fft::Power>,
     block_dct: OnceCell<crate::features::BlockDct>,
     cross_difference: OnceCell<crate::features::CrossDifference>,
+    ternary_levels: OnceCell<crate::features::TernaryLevels>,
 }
 
 impl<'a> Planes<'a> {
@@ -95,6 +96,7 @@ impl<'a> Planes<'a> {
             residual_power: OnceCell::new(),
             block_dct: OnceCell::new(),
             cross_difference: OnceCell::new(),
+            ternary_levels: OnceCell::new(),
         }
     }
 
@@ -156,6 +158,11 @@ impl<'a> Planes<'a> {
     /// Sums over the diagonal cross-difference of the three channels.
     pub fn cross_difference(&self) -> &crate::features::CrossDifference {
         self.cross_difference.get_or_init(|| crate::features::CrossDifference::of(self.bytes()))
+    }
+
+    /// Luma, chroma, range and excess at half and at quarter resolution.
+    pub fn ternary_levels(&self) -> &crate::features::TernaryLevels {
+        self.ternary_levels.get_or_init(|| crate::features::TernaryLevels::of(self.bytes()))
     }
 
     fn size(&self) -> (usize, usize) {

@@ -30,7 +30,7 @@ impl Feature for Family {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let errors = block_errors(planes.luma8(), &QUALITIES.map(ijg_luma_table));
+        let errors = block_errors(planes.luma8(), &QUALITIES.map(ijg_luma_table), 1);
         for (mut errors, out) in errors.into_iter().zip(out.chunks_exact_mut(COLUMNS.len())) {
             let (mean, deviation) = mean_and_deviation(&errors);
             out[0] = mean;

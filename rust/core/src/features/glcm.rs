@@ -1,5 +1,7 @@
 //! Grey-level co-occurrence: Haralick's scalars of luma at 256 levels and of a residual at 16.
 
+use std::sync::LazyLock;
+
 use multiversion::multiversion;
 
 use super::{About, Feature, Set};
@@ -79,7 +81,7 @@ fn fill(plane: &Plane<u8>, levels: usize, out: &mut [f32]) {
     let mut counts = Counts::new(levels);
     for (offset, out) in OFFSETS.iter().zip(out.chunks_exact_mut(SCALARS.len())) {
         counts.count_pairs(plane, offset.0, offset.1);
-        out.copy_from_slice(&counts.scalars().map(|value| value as f32));
+        out.copy_from_slice(&counts.take_scalars().map(|value| value as f32));
     }
 }
 
@@ -99,9 +101,6 @@ impl Counts {
     }
 
     fn count_pairs(&mut self, plane: &Plane<u8>, down: usize, right: usize) {
-        for table in &mut self.tables {
-            table.fill(0);
-        }
         self.keys.resize(plane.width - right, 0);
         for y in (0..plane.height - down).step_by(ROW_STEP) {
             let (first, second) = (plane.row(y), &plane.row(y + down)[right..]);
@@ -118,9 +117,9 @@ impl Counts {
         }
     }
 
-    /// In the order of [`SCALARS`].
-    fn scalars(&self) -> [f64; 5] {
-        let [even, odd] = &self.tables;
+    /// In the order of [`SCALARS`]. Leaves the tables empty for the next offset.
+    fn take_scalars(&mut self) -> [f64; 5] {
+        let [even, odd] = &mut self.tables;
         // Twice the symmetric matrix: an unordered pair off the diagonal stands at (i, j) and at (j, i).
         let (mut squares, mut logs) = (0.0, 0.0);
         let mut total = 0_u64;
@@ -128,19 +127,19 @@ impl Counts {
         let mut differences = vec![0_u64; self.levels];
         for low in 0..self.levels {
             let row = low * self.levels..(low + 1) * self.levels;
-            for (high, (&a, &b)) in even[row.clone()].iter().zip(&odd[row]).enumerate().skip(low) {
-                let count = a + b;
+            for (high, (a, b)) in even[row.clone()].iter_mut().zip(&mut odd[row]).enumerate().skip(low) {
+                let count = *a + *b;
                 if count == 0 {
                     continue;
                 }
+                (*a, *b) = (0, 0);
                 total += u64::from(count);
                 marginal[low] += u64::from(count);
                 marginal[high] += u64::from(count);
                 differences[high - low] += u64::from(count);
-                let (copies, mass) = if low == high { (1.0, 2.0) } else { (2.0, 1.0) };
-                let mass = mass * f64::from(count);
-                squares += copies * mass * mass;
-                logs += copies * mass * mass.ln();
+                let (copies, mass) = if low == high { (1.0, 2 * count) } else { (2.0, count) };
+                squares += copies * f64::from(mass) * f64::from(mass);
+                logs += copies * mass_log(mass);
             }
         }
         let pairs = total as f64;
@@ -159,6 +158,15 @@ impl Counts {
             (2.0 * pairs).ln() - logs / (2.0 * pairs),
         ]
     }
+}
+
+/// n ln n; most cells of a matrix hold few pairs.
+fn mass_log(n: u32) -> f64 {
+    static FEW: LazyLock<[f64; 1024]> = LazyLock::new(|| std::array::from_fn(|n| of(n.max(1) as f64)));
+    fn of(n: f64) -> f64 {
+        n * n.ln()
+    }
+    FEW.get(n as usize).copied().unwrap_or_else(|| of(f64::from(n)))
 }
 
 #[multiversion(targets = "simd")]

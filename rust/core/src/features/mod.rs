@@ -41,6 +41,7 @@ use crate::image::Planes;
 pub use block_dct::BlockDct;
 pub use cross_difference::CrossDifference;
 pub use selection::{Selection, extract, select};
+pub use ternary::Levels as TernaryLevels;
 
 /// Which of the two sets a family belongs to (DESIGN 5.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,9 +41,8 @@ impl Feature for Family {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let half = halved(planes);
-        let quarter = half.each_ref().map(reduce);
-        for (plane, out) in half.iter().chain(&quarter).zip(out.chunks_exact_mut(CLASSES)) {
+        let Levels { half, quarter } = planes.ternary_levels();
+        for (plane, out) in half.iter().chain(quarter).zip(out.chunks_exact_mut(CLASSES)) {
             shares(plane, out);
         }
     }
@@ -85,9 +84,21 @@ fn classes() -> &'static Classes {
     &TABLE
 }
 
-/// Y, Cb, Cr, range and excess at half resolution.
-pub(super) fn halved(planes: &Planes<'_>) -> [Plane<i16>; 5] {
-    let channels = planes.bytes();
+/// Y, Cb, Cr, range and excess in 1/64 grey level, at half and at quarter resolution: what the ternary families share.
+pub struct Levels {
+    pub(super) half: [Plane<i16>; 5],
+    pub(super) quarter: [Plane<i16>; 5],
+}
+
+impl Levels {
+    pub(crate) fn of(channels: &[Plane<u8>; 3]) -> Self {
+        let half = halved(channels);
+        let quarter = half.each_ref().map(reduce);
+        Self { half, quarter }
+    }
+}
+
+fn halved(channels: &[Plane<u8>; 3]) -> [Plane<i16>; 5] {
     let (full_width, width, height) = (channels[0].width, channels[0].width / 2, channels[0].height / 2);
     let mut made: [Plane<i16>; 5] = std::array::from_fn(|_| Plane { width, height, data: vec![0; width * height] });
     let mut sums: [Vec<i16>; 5] = std::array::from_fn(|_| vec![0; width]);
@@ -142,7 +153,7 @@ fn convert(sums: &[Vec<i16>; 5], out: [&mut [i16]; 5]) {
     }
 }
 
-pub(super) fn reduce(plane: &Plane<i16>) -> Plane<i16> {
+fn reduce(plane: &Plane<i16>) -> Plane<i16> {
     let (width, height) = (plane.width / 2, plane.height / 2);
     let mut data = vec![0; width * height];
     for (y, row) in data.chunks_exact_mut(width).enumerate() {

@@ -43,11 +43,9 @@ impl Feature for Family {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let [luma, cb, cr, ..] = ternary::halved(planes);
-        let half = [luma, cb, cr];
-        let quarter = half.each_ref().map(ternary::reduce);
+        let levels = planes.ternary_levels();
         let (on_half, on_quarter) = out.split_at_mut(PLANES.len() * CLASSES);
-        for ([luma, cb, cr], out) in [(&half, on_half), (&quarter, on_quarter)] {
+        for ([luma, cb, cr, ..], out) in [(&levels.half, on_half), (&levels.quarter, on_quarter)] {
             let guide = centred(luma);
             for (chroma, out) in [cb, cr].into_iter().zip(out.chunks_exact_mut(CLASSES)) {
                 ternary::shares(&residual(&guide, chroma), out);

@@ -26,15 +26,16 @@ pub fn ijg_luma_table(quality: u8) -> Table {
 }
 
 /// Mean squared error per 8×8 block, in squared grey levels, of quantising `luma` with each of `tables`: one vector
-/// per table, blocks row after row; trailing partial blocks are dropped.
+/// per table, row of blocks after row of blocks, of which only every `every`-th is looked at, from the first; trailing
+/// partial blocks are dropped.
 ///
 /// Each block loses 128, is transformed by the orthonormal DCT-II, and each coefficient is rounded to the nearest
 /// multiple of its step. By Parseval the error is that of the decoded samples before they are rounded and clipped.
-pub fn block_errors(luma: &Plane<u8>, tables: &[Table]) -> Vec<Vec<f32>> {
+pub fn block_errors(luma: &Plane<u8>, tables: &[Table], every: usize) -> Vec<Vec<f32>> {
     let steps: Vec<Steps> = tables.iter().map(Steps::of).collect();
     let across = luma.width / 8;
-    let mut errors = vec![vec![0.0; across * (luma.height / 8)]; tables.len()];
-    for (y, strip) in luma.data.chunks_exact(8 * luma.width).enumerate() {
+    let mut errors = vec![vec![0.0; across * (luma.height / 8).div_ceil(every)]; tables.len()];
+    for (y, strip) in luma.data.chunks_exact(8 * luma.width).step_by(every).enumerate() {
         strip_errors(strip, luma.width, &steps, y * across, &mut errors);
     }
     errors

@@ -37,7 +37,8 @@ def block_errors(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def values(image: np.ndarray) -> np.ndarray:
-    d = np.array([block_errors(image, q).mean() for q in QUALITIES])
+    across = image.shape[1] // 8
+    d = np.array([block_errors(image, q).reshape(-1, across)[::2].mean() for q in QUALITIES])
     log = np.log(d + 0.01)
     depths = [
         np.interp(QUALITIES[i], [QUALITIES[i - 1], QUALITIES[i + 1]], [log[i - 1], log[i + 1]]) - log[i]
