@@ -6,9 +6,9 @@ Every baseline ends in the same thing: a `(height, width, 3)` uint8 RGB array of
 from __future__ import annotations
 
 import io
-import statistics
-import time
-from typing import TYPE_CHECKING, NamedTuple
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +16,11 @@ import simplejpeg
 from PIL import Image
 
 from mllmrisk import images, perturb
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import comparison
+from comparison import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,28 +30,9 @@ SIDES = (512, 1024)
 FORMATS = ("jpeg:90", "png", "webp:90")
 
 
-class Row(NamedTuple):
-    """One comparison: medians in milliseconds of CPU time."""
-
-    work: str
-    baseline: str
-    ours_ms: float
-    baseline_ms: float
-
-    @property
-    def ratio(self) -> float:
-        return self.baseline_ms / self.ours_ms
-
-
 def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Median CPU milliseconds of each call, taken in turn; one round to warm up is thrown away."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds + 1):
-        for call, times in zip(calls, taken, strict=True):
-            start = time.process_time()
-            call()
-            times.append(1e3 * (time.process_time() - start))
-    return [statistics.median(times[1:]) for times in taken]
+    """Median CPU milliseconds of each call, taken in turn."""
+    return comparison.interleaved(*calls, rounds=rounds)
 
 
 def photograph(side: int) -> np.ndarray:

@@ -6,11 +6,9 @@ One process, one thread each, interleaved, checked equal: a seeded scene of 512Ã
 from __future__ import annotations
 
 import io
-import statistics
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -22,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from twins import default_vector
 
+import comparison
+from comparison import Row
 from end_to_end_decode import photograph
 
 if TYPE_CHECKING:
@@ -39,28 +39,9 @@ DEFAULT_AGAINST_DECODE = "`default` set, 512x512 pixels, over one decode"
 ALL_AGAINST_DECODE = "set `all`, 512x512 pixels, over one decode"
 
 
-class Row(NamedTuple):
-    """One comparison: medians in milliseconds of CPU time."""
-
-    work: str
-    baseline: str
-    ours_ms: float
-    baseline_ms: float
-
-    @property
-    def ratio(self) -> float:
-        return self.baseline_ms / self.ours_ms
-
-
 def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Median CPU milliseconds of each call, taken in turn; one round to warm up is thrown away."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds + 1):
-        for call, times in zip(calls, taken, strict=True):
-            start = time.process_time()
-            call()
-            times.append(1e3 * (time.process_time() - start))
-    return [statistics.median(times[1:]) for times in taken]
+    """Median CPU milliseconds of each call, taken in turn."""
+    return comparison.interleaved(*calls, rounds=rounds)
 
 
 def ours(source: bytes | np.ndarray, chosen: str, count: int = 1) -> np.ndarray:

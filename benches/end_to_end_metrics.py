@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
+import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mllmrisk import metrics
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import comparison
+from comparison import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,28 +25,9 @@ ROUNDS = 7
 RESAMPLES = 10_000
 
 
-class Row(NamedTuple):
-    """One comparison: medians in milliseconds."""
-
-    work: str
-    baseline: str
-    ours_ms: float
-    baseline_ms: float
-
-    @property
-    def ratio(self) -> float:
-        return self.baseline_ms / self.ours_ms
-
-
 def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Median milliseconds of each call, taken in turn; one round to warm up is thrown away."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds + 1):
-        for call, times in zip(calls, taken, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(times[1:]) for times in taken]
+    """Median milliseconds of each call, taken in turn."""
+    return comparison.interleaved(*calls, rounds=rounds, clock=time.perf_counter)
 
 
 def numpy_rate(values: np.ndarray, prompts: np.ndarray, seed: int) -> np.ndarray:

@@ -9,21 +9,11 @@ import pytest
 from PIL import Image
 from twins import COSTLY, TWINS, default_vector
 
+from made import photograph
 from mllmrisk import features
 
 RTOL, ATOL = 1e-4, 2e-5
 CORPUS = Path(__file__).resolve().parents[4] / "shared" / "corpus"
-
-
-def photograph(height: int, width: int, seed: int) -> np.ndarray:
-    """Shading, edges, texture in places, coloured noise: what a photograph has, from a seed."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width].astype(float)
-    shade = 110 + 60 * np.sin(x / 37 + np.arange(3)[:, None, None]) * np.cos(y / 53)
-    edges = 25 * (((x // 40) + (y // 27)) % 2 * 2 - 1)
-    texture = 12 * np.sin(x * 1.7) * np.sin(y * 1.3) * (x > width / 2)
-    noise = rng.normal(0, 4, (height, width)) + rng.normal(0, 2, (3, height, width))
-    return np.clip(shade + edges + texture + noise, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
