@@ -89,8 +89,8 @@ PARTS = (
         end_to_end_decode.rows,
         "File bytes in, a (height, width, 3) uint8 RGB array that owns its memory out. Pillow: `np.array(Image.open("
         "...).convert('RGB'))`. OpenCV: `imdecode` with `IMREAD_COLOR_RGB`, one thread. simplejpeg: `decode_jpeg`. "
-        "Checked: every pixel equal. PNG files are written by Pillow at its defaults, the image is a seeded scene with "
-        "shading, edges and noise. CPU time, since decoders use one thread; 31 rounds.",
+        "Checked: every pixel equal. PNG files are written by Pillow at its defaults, the image is "
+        "made of scikit-learn's two sample photographs. CPU time, since decoders use one thread; 31 rounds.",
     ),
     Part(
         "Features",

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from mllmrisk import images, perturb
 
@@ -36,12 +37,11 @@ def interleaved(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[floa
 
 
 def photograph(side: int) -> np.ndarray:
-    """Shading, edges and sensor-like noise, seeded."""
-    rng = np.random.default_rng(side)
-    y, x = np.mgrid[:side, :side]
-    shade = np.stack([110 + 60 * np.sin(x / 37 + c) * np.cos(y / 53) for c in range(3)], axis=-1)
-    edges = np.where((x // 64 + y // 48) % 2 == 0, 25.0, -25.0)[..., None]
-    return np.clip(shade + edges + rng.normal(0, 4, shade.shape), 0, 255).astype(np.uint8)
+    """(side, side, 3) uint8 of real photographs: scikit-learn's two samples (CC-BY 2.0), tiled with their mirrors."""
+    china, flower = load_sample_image("china.jpg"), load_sample_image("flower.jpg")
+    tile = np.concatenate([china, flower])
+    row = np.concatenate([tile, tile[:, ::-1]], axis=1)
+    return np.concatenate([row, row[::-1]])[:side, :side].copy()
 
 
 def png_by_pillow(side: int) -> bytes:

@@ -1,6 +1,6 @@
 """Features against the NumPy/SciPy twins of the tests, the usual radial spectrum, and the decode of the same image.
 
-One process, one thread each, interleaved, checked equal: a seeded scene of 512×512 px, in batches for ours.
+One process, one thread each, interleaved, checked equal: 512×512 px of photographs, in batches for ours.
 """
 
 from __future__ import annotations
