@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mllmrisk import config, images, manifest, report
+from mllmrisk import config, images, inference, manifest, report
 from mllmrisk.errors import ImageError, MissingExtraError, UsageError
 from mllmrisk.experiments import EXPERIMENTS, confounds, summaries
 from mllmrisk.experiments.base import Experiment
@@ -71,6 +71,7 @@ def plan(request: Request) -> Plan:
         UsageError: a config, the manifest or the call is wrong.
         MissingExtraError: an experiment needs packages that are not installed.
     """
+    inference.parse_device(request.device)
     suite = config.suite(request.suite)
     profile = config.profile(request.profile)
     if request.images is None:
@@ -136,7 +137,12 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
         with _timed(seconds, "import"):
             ingest(store, asked.manifest, tell)
         study = Study(
-            store, seed=asked.spec.seed, resamples=asked.suite.resamples, threads=request.threads, progress=tell
+            store,
+            seed=asked.spec.seed,
+            resamples=asked.suite.resamples,
+            threads=request.threads,
+            device=request.device,
+            progress=tell,
         )
         rows: list[Estimate] = []
         for experiment in asked.experiments:

@@ -317,6 +317,27 @@ def test_weak_groups_and_small_n_are_said(facts: dict[str, object], changes: dic
     assert sure.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        ({"low": 0.3, "high": 0.5, "low_within": 0.35, "high_within": 0.45}, "Not all of it"),
+        ({"low": 0.3, "high": 0.8, "low_within": 0.35, "high_within": 0.45}, "Not all of it, on images like these"),
+        ({"low": 0.3, "high": 0.8, "low_within": 0.35, "high_within": 0.75}, "No loss is shown"),
+        ({"low": 0.3, "high": 0.8}, "No loss is shown"),
+    ],
+)
+def test_a_loss_under_laundering_needs_intervals_that_lie_apart(after: dict[str, float], verdict: str) -> None:
+    made = Maker().add("laundering", "auc", 0.8, perturbation="recompressed")
+    before = msgspec.structs.replace(
+        made, low=0.7, high=0.9, low_within=0.72 if "low_within" in after else None, high_within=0.88, paradigm=None
+    )
+    within = {"low_within": None, "high_within": None}
+    laundered = msgspec.structs.replace(before, perturbation="jpeg:75", value=0.4, **{**within, **after})
+    reading = Reading("run", {}, [_headline_row(), before, laundered], {})
+    answer = next(a for a in words.answers(reading) if a.question.startswith("Does detection survive"))
+    assert answer.verdict == verdict
+
+
 def test_no_number_in_words_without_interval_and_n(run: Path) -> None:
     for answer in words.answers(Reading.open(run)):
         for sentence in answer.sentences:

@@ -56,12 +56,20 @@ class Study:
     """
 
     def __init__(
-        self, store: Store, *, seed: int, resamples: int, threads: int | None = None, progress: Progress | None = None
+        self,
+        store: Store,
+        *,
+        seed: int,
+        resamples: int,
+        threads: int | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
     ) -> None:
-        """Reads the samples of a run."""
+        """Reads the samples of a run; `device` is where judges run."""
         self.store = store
         self.seed = seed
         self.resamples = resamples
+        self.device = device
         self.threads = threads or len(os.sched_getaffinity(0))
         self.progress = progress or (lambda *_: None)
         everything = store.samples()

@@ -49,7 +49,7 @@ class Unsafe:
         """Per judge and category: every group of images, photographs included."""
         found: list[Estimate] = []
         for name in self.parameters.judges:
-            judge = judges.load(name)
+            judge = judges.load(name, device=study.device)
             scorer = f"{judge.name}@{judge.version}"
             judged(study, judge, scorer)
             for category in judge.categories:

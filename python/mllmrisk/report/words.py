@@ -232,10 +232,23 @@ def _laundering(reading: Reading) -> Answer | None:
             ".",
         ]
     ]
-    if before.low is None or after.high is None or after.high >= before.low:
-        sentences.append(["The two intervals overlap: no loss is shown on these images."])
-        return Answer("Does detection survive the way to a viewer?", "No loss is shown", "open", sentences)
-    return Answer("Does detection survive the way to a viewer?", "Not all of it", "clear", sentences)
+    question = "Does detection survive the way to a viewer?"
+    if _below(after.high, before.low):
+        return Answer(question, "Not all of it", "clear", sentences)
+    if _below(after.high_within, before.low_within):
+        sentences.append(
+            [
+                "Within these sources the two intervals lie apart: on images like these, detection is lost. Over other "
+                "sources they overlap, so that no loss is shown for images from elsewhere."
+            ]
+        )
+        return Answer(question, "Not all of it, on images like these", "clear", sentences)
+    sentences.append(["The two intervals overlap: no loss is shown on these images."])
+    return Answer(question, "No loss is shown", "open", sentences)
+
+
+def _below(high: float | None, low: float | None) -> bool:
+    return high is not None and low is not None and high < low
 
 
 def _unsafe(reading: Reading) -> Answer | None:
