@@ -13,7 +13,7 @@ OUT ?=
 EXTRAS := cpu,train,judges,parquet,analysis,dev
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs bench bench-count wheel ci clean check-tools
+.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs bench wheel ci clean check-tools check-images
 
 help:  ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,12 +40,12 @@ setup: $(VENV)/.built  ## Make .venv, build the core, install everything that de
 
 build: setup  ## The same, under its other name
 
-evaluate: setup  ## Evaluate images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] [SUITE=full]
-ifndef IMAGES
-	@echo "make: give images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir]; generators of our own are not part of this version"; exit 2
-else
-	@$(BIN)/mllmrisk evaluate --suite $(SUITE) --images $(IMAGES) $(if $(OUT),--out $(OUT)) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
-endif
+evaluate: check-images setup  ## Evaluate images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] [SUITE=full]
+	@$(BIN)/mllmrisk evaluate --suite $(SUITE) --images "$(IMAGES)" $(if $(OUT),--out "$(OUT)") || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
+
+check-images:
+	@test -n "$(IMAGES)" || { echo "make: give images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] (this version makes none of its own)"; exit 2; }
+	@test -e "$(IMAGES)" || { echo "make: no such file or folder: $(IMAGES)"; exit 2; }
 
 test: test-rust test-py  ## The quick tests (under 10 minutes on 2 cores)
 
