@@ -238,7 +238,7 @@ def _laundering(reading: Reading) -> Answer | None:
     if _below(after.high_within, before.low_within):
         sentences.append(
             [
-                "Within these sources the two intervals lie apart: on images like these, detection is lost. Over other "
+                "Within these sources the two intervals lie apart: on images like these, some of it is lost. Over other "
                 "sources they overlap, so that no loss is shown for images from elsewhere."
             ]
         )
