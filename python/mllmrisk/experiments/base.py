@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -33,3 +33,20 @@ class Experiment(Protocol):
     def estimates(self, study: Study) -> list[Estimate]:
         """Asks the study for scores, stage by stage, and makes the estimates."""
         ...
+
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+class WithParameters(Generic[P]):
+    """An experiment that keeps its suite's parameters; `extras` are the dependency sets that it needs."""
+
+    extras: ClassVar[tuple[str, ...]] = ("train", "cpu")
+
+    def __init__(self, parameters: P) -> None:
+        """Takes the suite's parameters."""
+        self.parameters = parameters
+
+    def needs(self) -> Iterable[str]:
+        """The optional dependency sets."""
+        return self.extras

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import metrics
 from mllmrisk.experiments import detecting
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Scored, crossfit
 from mllmrisk.experiments.detection import Parameters as DetectionParameters
 from mllmrisk.experiments.detection import plan
@@ -35,19 +34,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.05
 
 
-class Contrast:
+class Contrast(WithParameters[Parameters]):
     """Differences between paradigms under each view, with Holm-adjusted p-values over all of them."""
 
     kind = "contrast"
     accepts = Parameters
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters."""
-        self.parameters = parameters
-
-    def needs(self) -> Iterable[str]:
-        """Training and onnxruntime."""
-        return ("train", "cpu")
 
     def estimates(self, study: Study) -> list[Estimate]:
         """One AUC difference and one detection-rate difference per pair and view."""

@@ -11,6 +11,7 @@ from mllmrisk import detectors
 from mllmrisk.detectors.base import Detector
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments import detecting
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit
 from mllmrisk.experiments.recipes import TRAINED
 from mllmrisk.experiments.study import Study
@@ -45,7 +46,7 @@ def plan(view: str, parameters: Parameters) -> Plan:
     return Plan(view, "all", lambda _: True, parameters.repeats, parameters.folds, parameters.rates)
 
 
-class Detection:
+class Detection(WithParameters[Parameters]):
     """Detection by cross-fitted models, which score only images of sources that they have not seen, and by files."""
 
     kind = "detection"
@@ -53,15 +54,11 @@ class Detection:
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""
-        self.parameters = parameters
+        super().__init__(parameters)
         self.trained = [TRAINED[name] for name in parameters.detectors if name in TRAINED]
         self.loaded = [detectors.load(name) for name in parameters.detectors if name not in TRAINED]
         if not self.trained and not self.loaded:
             raise UsageError("the profile names no detector")
-
-    def needs(self) -> Iterable[str]:
-        """Training and onnxruntime."""
-        return ("train", "cpu")
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Rows per detector and view: all generated images, paradigms, generators; false alarms per real source."""

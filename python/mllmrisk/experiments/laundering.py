@@ -7,12 +7,12 @@ its thresholds come from the undisturbed `recompressed` view and are carried alo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import msgspec
 
 from mllmrisk import perturb
 from mllmrisk.experiments import detecting
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import crossfit
 from mllmrisk.experiments.detection import Parameters as DetectionParameters
 from mllmrisk.experiments.detection import plan
@@ -46,7 +46,7 @@ def laundered(perturbation: str) -> Arm:
     return Arm(perturbation, lambda _: chain)
 
 
-class Laundering:
+class Laundering(WithParameters[Parameters]):
     """Detection against perturbation, per paradigm."""
 
     kind = "laundering"
@@ -54,12 +54,8 @@ class Laundering:
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a chain that cannot be read is refused here, before any work."""
-        self.parameters = parameters
+        super().__init__(parameters)
         self.perturbations = [perturb.canonical(chain) for chain in parameters.perturbations]
-
-    def needs(self) -> Iterable[str]:
-        """Training and onnxruntime."""
-        return ("train", "cpu")
 
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and carried detection rate, undisturbed and under each perturbation."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from mllmrisk.experiments import detecting, probes
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, crossfit
 from mllmrisk.experiments.recipes import PROBES
 from mllmrisk.experiments.study import Study
@@ -23,19 +22,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     folds: int = 3
 
 
-class Leak:
+class Leak(WithParameters[Parameters]):
     """Probes fitted and tested as a detector is, on the same splits."""
 
     kind = "leak"
     accepts = Parameters
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters."""
-        self.parameters = parameters
-
-    def needs(self) -> Iterable[str]:
-        """Training."""
-        return ("train",)
+    extras = ("train",)
 
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC of each probe per view, for all generated images and each paradigm."""

@@ -6,11 +6,12 @@ keep that source on one side; the cell is unscored and says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
 from mllmrisk.experiments import detecting
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, crossfit
 from mllmrisk.experiments.detecting import Group
 from mllmrisk.experiments.recipes import FORENSIC
@@ -35,19 +36,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     rates: tuple[float, ...] = (0.05,)
 
 
-class Retrain:
+class Retrain(WithParameters[Parameters]):
     """The train-generator × test-generator matrix, with blocks per paradigm."""
 
     kind = "retrain"
     accepts = Parameters
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters."""
-        self.parameters = parameters
-
-    def needs(self) -> Iterable[str]:
-        """Training and onnxruntime."""
-        return ("train", "cpu")
 
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and detection rate of each cell."""

@@ -5,13 +5,14 @@ A judge's category that it cannot see in images is not asked for: what nobody lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from mllmrisk import judges, metrics
 from mllmrisk.experiments import detecting
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.study import Study
 from mllmrisk.judges.base import Judge
 from mllmrisk.records import Estimate, Evidence, Sample, Score
@@ -31,19 +32,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     min_images: int = 5
 
 
-class Unsafe:
+class Unsafe(WithParameters[Parameters]):
     """Unsafe scores of given images."""
 
     kind = "unsafe"
     accepts = Parameters
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters."""
-        self.parameters = parameters
-
-    def needs(self) -> Iterable[str]:
-        """The judges' weights and onnxruntime."""
-        return ("judges", "cpu")
+    extras = ("judges", "cpu")
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Per judge and category: every group of images, photographs included."""

@@ -238,8 +238,8 @@ def _laundering(reading: Reading) -> Answer | None:
     if _below(after.high_within, before.low_within):
         sentences.append(
             [
-                "Within these sources the two intervals lie apart: on images like these, some of it is lost. Over other "
-                "sources they overlap, so that no loss is shown for images from elsewhere."
+                "Within these sources the two intervals lie apart: on images like these, some of it is lost. Over "
+                "other sources they overlap, so that no loss is shown for images from elsewhere."
             ]
         )
         return Answer(question, "Not all of it, on images like these", "clear", sentences)
