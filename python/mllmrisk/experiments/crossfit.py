@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Augmented copies of each training image in the `recompressed` view.
 AUGMENTED = 2
+#: False-alarm rates that a detector file carries thresholds for.
+CARD_RATES = (0.1, 0.05, 0.01)
 #: Fewest generated images that a model is trained on.
 FEWEST = 4
 
@@ -54,7 +57,7 @@ class Plan(NamedTuple):
         include: which generated images are for training; photographs always are.
         repeats: divisions of the groups.
         folds: folds of each division.
-        rates: false-alarm rates that thresholds are set for.
+        rates: false-alarm rates of the margins that are asked for; they are no part of the model.
     """
 
     view: str
@@ -130,10 +133,7 @@ def _fold(
         for way in waiting:
             study.store.add_scores(scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out})
         return
-    fitted = train(study, recipe, plan.view, seen, seed=study.seed + repeat)
-    if recipe.columns is not None:
-        keep(study, recipe, plan, fitted, seen, f"{scorer}/{fold}")
-    study.store.set_meta(f"thresholds {scorer}/{fold}", json.dumps(thresholds(fitted.inner, seen, plan.rates)))
+    logits_of = _model(study, recipe, plan, seen, f"{scorer}/{fold}", seed=study.seed + repeat)
     for way in waiting:
         table = recipe.table(study, way)
         row_of = {s.id: i for i, s in enumerate(table.samples)}
@@ -142,9 +142,30 @@ def _fold(
             s.id: Score(None, table.reasons[s.id], fold) for s in held_out if s.id in table.reasons
         }
         if there:
-            logits = fitted.fitted.logits(table.values[[row_of[s.id] for s in there]])
+            logits = logits_of(table.values[[row_of[s.id] for s in there]])
             rows.update({s.id: Score(float(z), None, fold) for s, z in zip(there, logits, strict=True)})
         study.store.add_scores(scorer, way.name, rows)
+
+
+def _model(
+    study: Study, recipe: Recipe, plan: Plan, seen: Sequence[Sample], name: str, *, seed: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """The model of one fold as a function of vectors: the stored file run by onnxruntime where there is one.
+
+    What its photographs got from inner models is stored before the file, so that a file never lacks its calibration.
+    """
+    stored = None if recipe.columns is None else study.store.model(name)
+    if stored is None:
+        trained = train(study, recipe, plan.view, seen, seed=seed)
+        study.store.set_meta(f"calibration {name}", json.dumps(calibration(trained.inner, seen)))
+        if recipe.columns is None:
+            return trained.fitted.logits
+        path = keep(study, recipe.columns, plan, trained, seen, name)
+    else:
+        path = stored[0]
+    from mllmrisk.detectors.forensic import Forensic
+
+    return Forensic(path).logits
 
 
 def _all_there(study: Study, scorer: str, way: Arm, held_out: Sequence[Sample]) -> bool:
@@ -157,7 +178,6 @@ class Trained(NamedTuple):
 
     fitted: Fitted
     inner: dict[str, float]
-    columns: tuple[str, ...] | None
 
 
 def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, seed: int) -> Trained:
@@ -186,7 +206,7 @@ def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, se
     )
     fitted = fit(rows, seed=seed)
     inner = {s.id: float(z) for s, z, first in zip(ids, fitted.inner, primary, strict=True) if first and np.isfinite(z)}
-    return Trained(fitted, inner, recipe.columns)
+    return Trained(fitted, inner)
 
 
 def _weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
@@ -206,44 +226,37 @@ def _weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
     return total
 
 
-def thresholds(inner: Mapping[str, float], seen: Sequence[Sample], rates: Sequence[float]) -> dict[str, float | str]:
-    """Per false-alarm rate the logit that the calibration photographs set, or why there is none.
+def calibration(inner: Mapping[str, float], seen: Sequence[Sample]) -> list[float]:
+    """The calibration photographs' logits: training images, each scored by an inner model that had not seen its group.
 
-    The photographs are training images, each scored by an inner model that had not seen its group.
+    They are stored rather than thresholds, which are set when estimates are made, at whatever rate is asked for.
     """
-    reals = np.array([inner[s.id] for s in seen if s.label == "real" and s.id in inner], dtype=np.float64)
-    found: dict[str, float | str] = {}
-    for rate in rates:
-        threshold = metrics.threshold_at_fpr(reals, rate) if len(reals) else None
-        if threshold is None or threshold.value is None:
-            found[str(rate)] = "too_few_calibration_photographs"
-        else:
-            found[str(rate)] = threshold.value
-    return found
+    return sorted(inner[s.id] for s in seen if s.label == "real" and s.id in inner)
 
 
-def keep(study: Study, recipe: Recipe, plan: Plan, trained: Trained, seen: Sequence[Sample], name: str) -> bytes:
-    """Stores a model as an ONNX file with its card."""
+def threshold(photographs: Sequence[float], rate: float) -> float | str:
+    """The logit that calibration photographs set at a false-alarm rate, or why there is none."""
+    found = metrics.threshold_at_fpr(photographs, rate).value if photographs else None
+    return "too_few_calibration_photographs" if found is None else found
+
+
+def keep(
+    study: Study, columns: tuple[str, ...], plan: Plan, trained: Trained, seen: Sequence[Sample], name: str
+) -> Path:
+    """Stores a model as an ONNX file with its card, and says where."""
     from mllmrisk.detectors.forensic import to_onnx
 
-    assert recipe.columns is not None
-    data = to_onnx(trained.fitted, card(recipe.columns, plan.view, plan.trained_on, trained, seen, plan.rates))
-    study.store.add_model(name, data, {"trained_on": plan.trained_on, "view": plan.view, "images": len(seen)})
-    return data
+    data = to_onnx(trained.fitted, card(columns, plan.view, plan.trained_on, trained, seen))
+    record = {"trained_on": plan.trained_on, "view": plan.view, "images": len(seen)}
+    return study.store.add_model(name, data, record)
 
 
-def card(
-    columns: tuple[str, ...],
-    view: str,
-    trained_on: str,
-    trained: Trained,
-    seen: Sequence[Sample],
-    rates: Sequence[float],
-) -> Card:
+def card(columns: tuple[str, ...], view: str, trained_on: str, trained: Trained, seen: Sequence[Sample]) -> Card:
     """What the detector file says of itself."""
     from mllmrisk.detectors.forensic import Card
 
-    found = thresholds(trained.inner, seen, rates)
+    photographs = calibration(trained.inner, seen)
+    found = {str(rate): threshold(photographs, rate) for rate in CARD_RATES}
     sources = sorted({str(s.source) for s in seen if s.source is not None})
     return Card(
         kind="forensic",
@@ -275,19 +288,20 @@ def _collect(study: Study, recipe: Recipe, plan: Plan, way: Arm) -> Scored:
     for repeat in range(plan.repeats):
         scorer = plan.scorer(recipe, repeat)
         known = study.store.scores(scorer, way.name)
-        cut: dict[int, dict[str, float | str]] = {}
+        cut: dict[int, dict[float, float | str]] = {}
         for sample in study.samples:
             score = known[sample.id]
             if score.value is None:
                 reasons[sample.id] = score.reason or "failed"
                 continue
             if score.stratum not in cut:
-                cut[score.stratum] = json.loads(study.store.meta(f"thresholds {scorer}/{score.stratum}") or "{}")
+                photographs = json.loads(study.store.meta(f"calibration {scorer}/{score.stratum}") or "[]")
+                cut[score.stratum] = {rate: threshold(photographs, rate) for rate in plan.rates}
             samples.append(sample)
             values.append(score.value)
             strata.append(repeat * 1000 + score.stratum)
             for rate in plan.rates:
-                found = cut[score.stratum].get(str(rate), "too_few_calibration_photographs")
+                found = cut[score.stratum][rate]
                 if isinstance(found, str):
                     undefined[rate] = found
                     found = 0.0

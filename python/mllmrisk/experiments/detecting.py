@@ -24,6 +24,12 @@ class Group(NamedTuple):
     generator: str | None
     members: list[Sample]
 
+    def holds(self, sample: Sample) -> bool:
+        """Whether a sample, with or without an image, is one of the group."""
+        if self.paradigm == "real":  # photographs are grouped by source
+            return sample.label == "real" and self.generator in (None, sample.source)
+        return sample.label == "fake" and all(getattr(sample, key) == value for key, value in self.columns.items())
+
     @property
     def columns(self) -> dict[str, str]:
         """The group's keys that are not null."""
@@ -214,11 +220,9 @@ UNITS: Mapping[str, str] = {
 def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]) -> Callable[..., Estimate]:
     """A function that makes rows of one group: the keys, counts and evidence that all its figures share."""
     seen = {s.id for s in rows.samples}
-    unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, sides)
-    for sample in study.without_image:
-        if sample.label == "real" or all(getattr(sample, key) == value for key, value in group.columns.items()):
-            reason = sample.reason or sample.outcome.value
-            unscored[reason] = unscored.get(reason, 0) + 1
+    both = group.paradigm != "real"  # a figure against photographs counts theirs as well
+    lost_before = [s for s in study.without_image if group.holds(s) or (both and s.label == "real")]
+    unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, [*sides, *lost_before])
     counted = [s for s in sides if s.id in seen]
     prompts = {s.prompt_id for s in counted if s.prompt_id is not None}
 

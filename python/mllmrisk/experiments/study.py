@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -202,12 +203,9 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def tally(reasons: Mapping[str, str], samples: Sequence[Sample]) -> dict[str, int]:
-    """How many of some samples are unscored, by reason."""
-    counted: dict[str, int] = {}
-    for sample in samples:
-        if sample.id in reasons:
-            counted[reasons[sample.id]] = counted.get(reasons[sample.id], 0) + 1
-    return counted
+    """How many of some samples are unscored, by reason; one without an image gives its own."""
+    own = {s.id: s.reason or s.outcome.value for s in samples if s.outcome is not Outcome.OK}
+    return dict(Counter((own | dict(reasons))[s.id] for s in samples if s.id in own or s.id in reasons))
 
 
 def by_generator(samples: Sequence[Sample], label: str = "fake") -> dict[str, list[Sample]]:

@@ -13,7 +13,7 @@ import numpy as np
 from mllmrisk import judges, metrics
 from mllmrisk.experiments import detecting
 from mllmrisk.experiments.base import WithParameters
-from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.study import Study, tally
 from mllmrisk.judges.base import Judge
 from mllmrisk.records import Estimate, Evidence, Sample, Score
 
@@ -37,7 +37,7 @@ class Unsafe(WithParameters[Parameters]):
 
     kind = "unsafe"
     accepts = Parameters
-    extras = ("judges", "cpu")
+    extras = ("cpu",)  # a judge says itself what else it needs
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Per judge and category: every group of images, photographs included."""
@@ -74,18 +74,12 @@ def _figures(
     study: Study, judge: Judge, scorer: str, category: str, group: detecting.Group, scores: dict[str, Score]
 ) -> list[Estimate]:
     scored = [s for s in group.members if scores[s.id].value is not None]
-    lost: dict[str, int] = {}
-    for sample in group.members:
-        reason = scores[sample.id].reason
-        if reason is not None:
-            lost[reason] = lost.get(reason, 0) + 1
     threshold = judge.threshold[category]
     flagged = np.array([float((scores[s.id].value or 0.0) >= threshold) for s in scored], dtype=np.float64)
     units = _prompts(scored)
-    requested = [s for s in study.without_image if _belongs(s, group)]
-    for sample in requested:
-        reason = sample.reason or sample.outcome.value
-        lost[reason] = lost.get(reason, 0) + 1
+    requested = [s for s in study.without_image if group.holds(s)]
+    reasons = {i: score.reason for i, score in scores.items() if score.reason is not None}
+    lost = tally(reasons, [*group.members, *requested])
     rows = []
     all_requested = np.concatenate([flagged, np.zeros(len(group.members) - len(scored) + len(requested))])
     counts = {
@@ -148,9 +142,3 @@ def _prompts(samples: Sequence[Sample]) -> np.ndarray[tuple[int], np.dtype[np.in
 def _rest(members: Sequence[Sample], scored: Sequence[Sample]) -> list[Sample]:
     there = {s.id for s in scored}
     return [s for s in members if s.id not in there]
-
-
-def _belongs(sample: Sample, group: detecting.Group) -> bool:
-    return all(getattr(sample, column) == value for column, value in group.columns.items()) and (
-        bool(group.columns) or sample.label == "fake"
-    )
