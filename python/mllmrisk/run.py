@@ -85,7 +85,7 @@ def load_run(path: str | Path) -> Run:
 def _behind(store: Store, evidence: Evidence) -> list[Shown]:
     sides = [evidence.where] + ([evidence.against] if evidence.against else [])
     chosen = [s for s in store.samples() if any(_fits(s, side) for side in sides)]
-    scores = _mean_scores(store, evidence)
+    scores = store.mean_scores(evidence.scorer or "", evidence.perturbation)
     paths = store.image_paths()
     shown = [
         Shown(s, scores.get(s.id, Score(None, s.reason or "no_score")), paths.get(s.image) if s.image else None)
@@ -100,29 +100,6 @@ def _fits(sample: Sample, side: dict[str, str | list[str]]) -> bool:
         if value not in (wanted if isinstance(wanted, list) else [wanted]):
             return False
     return True
-
-
-def _mean_scores(store: Store, evidence: Evidence) -> dict[str, Score]:
-    """A sample's mean score over the divisions of a cross-fit (`scorer/0`, `scorer/1`, ...) or the scorer's own."""
-    values: dict[str, list[float]] = {}
-    reasons: dict[str, str] = {}
-    base = evidence.scorer or ""
-    for scorer, perturbation, category, _ in store.scorers():
-        whole = f"{scorer}/{category}" if category else scorer
-        if perturbation != evidence.perturbation or not (whole == base or _division(scorer, base)):
-            continue
-        for sample, score in store.scores(scorer, perturbation, category).items():
-            if score.value is None:
-                reasons[sample] = score.reason or "failed"
-            else:
-                values.setdefault(sample, []).append(score.value)
-    found = {sample: Score(None, reason) for sample, reason in reasons.items()}
-    found.update({sample: Score(sum(v) / len(v)) for sample, v in values.items()})
-    return found
-
-
-def _division(scorer: str, base: str) -> bool:
-    return scorer.startswith(f"{base}/") and scorer[len(base) + 1 :].isdigit()
 
 
 def _flat(row: Estimate) -> dict[str, Any]:

@@ -229,6 +229,27 @@ class Store:
         )
         return {sample: Score(value, reason, stratum) for sample, value, reason, stratum in rows}
 
+    def mean_scores(self, base: str, perturbation: str) -> dict[str, Score]:
+        """A sample's mean over the divisions of a cross-fit (`base/0`, `base/1`, ...), or the scores of `base` itself.
+
+        The category of a judge, where it has one, is the last part of `base`.
+        """
+        values: dict[str, list[float]] = {}
+        reasons: dict[str, str] = {}
+        for scorer, under, category, _ in self.scorers():
+            whole = f"{scorer}/{category}" if category else scorer
+            division = scorer.startswith(f"{base}/") and scorer[len(base) + 1 :].isdigit()
+            if under != perturbation or not (whole == base or division):
+                continue
+            for sample, score in self.scores(scorer, perturbation, category).items():
+                if score.value is None:
+                    reasons[sample] = score.reason or "failed"
+                else:
+                    values.setdefault(sample, []).append(score.value)
+        found = {sample: Score(None, reason) for sample, reason in reasons.items()}
+        found.update({sample: Score(sum(v) / len(v)) for sample, v in values.items()})
+        return found
+
     def scorers(self) -> list[tuple[str, str, str, int]]:
         """(scorer, perturbation, category, number of scores), for tables and exports."""
         rows = self._db.execute(

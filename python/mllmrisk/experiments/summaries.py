@@ -52,14 +52,10 @@ def _spectra(study: Study, view: str) -> dict[str, Any]:
 
 def _ranking(study: Study, view: str) -> dict[str, Any]:
     """Generated images by their mean cross-fitted logit, both ends."""
-    scorers = [s for s, p, _, _ in study.store.scorers() if p == view and s.startswith(f"{FORENSIC.name}/{view}/all/")]
-    values: dict[str, list[float]] = {}
-    for scorer in scorers:
-        for sample, score in study.store.scores(scorer, view).items():
-            if score.value is not None:
-                values.setdefault(sample, []).append(score.value)
+    means = study.store.mean_scores(f"{FORENSIC.name}/{view}/all", view)
+    values = {sample: score.value for sample, score in means.items() if score.value is not None}
     fakes = [s for s in study.samples if s.label == "fake" and s.id in values]
-    fakes.sort(key=lambda s: -float(np.mean(values[s.id])))
+    fakes.sort(key=lambda s: -values[s.id])
     shown = min(_SHOWN, len(fakes) // 2)
 
     def tell(sample: Sample) -> dict[str, Any]:
@@ -69,7 +65,7 @@ def _ranking(study: Study, view: str) -> dict[str, Any]:
             "path": sample.path,
             "generator": sample.generator,
             "paradigm": sample.paradigm,
-            "score": round(float(np.mean(values[sample.id])), 4),
+            "score": round(values[sample.id], 4),
         }
 
     return {
