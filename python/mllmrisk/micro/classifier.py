@@ -1,7 +1,7 @@
 """Two small classifiers of the world's pictures: the judge, which is shipped, and the inspector, which only measures.
 
-Both tell subject, colour and place; they differ in shape, in their pictures (no picture is shared, with each other or with
-the generators) and in what is done to these before they see them.
+Both tell subject, colour and place. They differ in width and in their pictures: none is shared, with each other or with
+the generators.
 """
 
 from __future__ import annotations
