@@ -31,11 +31,11 @@ NEEDS = {
 }
 """Courses that each model needed."""
 ABOUT = {
-    "micro-diffusion": f"""A `StableDiffusion3Pipeline` (AutoencoderKL, MMDiT of 3 layers, two CLIP text encoders, no T5).
+    "micro-diffusion": f"""A `StableDiffusion3Pipeline` (AutoencoderKL, MMDiT of 3 layers, two CLIP text encoders).
 Load it with `DiffusionPipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)`. Measured with
 {measure.STEPS} steps, guidance {measure.GUIDANCE}, 96 x 96 pixels and `max_sequence_length=1`: without T5 the pipeline
 pads the prompt with that many rows of zeros.""",
-    "micro-mllm": f"""A `JanusForConditionalGeneration` (Llama of 5 layers, 36 visual words of 2048) with a pixel decoder
+    "micro-mllm": f"""A `JanusForConditionalGeneration` (Llama of 5 layers, 36 visual words of 2048) with a decoder
 of its own. Load it with `from_pretrained(folder, dtype="float32")` and `JanusProcessor`. Measured with guidance
 {mllm.GUIDANCE}, temperature {mllm.TEMPERATURE} and top-k {mllm.TOP_K}, which its generation config holds. It writes
 pictures only: its language head, its vision tower and the encoder of its JanusVQVAE are untrained.""",

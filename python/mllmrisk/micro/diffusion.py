@@ -76,7 +76,7 @@ class Painter(torch.nn.Module):
         self.reading = Reading(4 * WIDTH)
 
     def read(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Captions as the pipeline reads them: `(n, LENGTH + 1, 128)`, with T5's row of zeros, and `(n, 128)` pooled."""
+        """Captions as the pipeline has them: `(n, LENGTH + 1, 128)`, T5's zeros the last, and `(n, 128)` pooled."""
         made = [encoder(ids, output_hidden_states=True) for encoder in (self.first, self.second)]
         rows = torch.cat([one.hidden_states[-2] for one in made], -1)
         return torch.nn.functional.pad(rows, (0, 0, 0, 1)), torch.cat([one.text_embeds for one in made], -1)
