@@ -31,7 +31,7 @@ WIDTH = 128
 TOKENS = codes.GRID**2
 """Visual words of a picture."""
 READING = Course(steps=400, batch=48, rate=2e-3, ease=0.3, memory=0.98)
-COURSE = Course(steps=14000, batch=32, rate=1.5e-3, ease=0.5, memory=0.998, decay=0.05)
+COURSE = Course(steps=7000, batch=32, rate=1.5e-3, ease=0.5, memory=0.998, decay=0.05)
 UNGUIDED = 0.1
 """Share of captions that are blanked, as `generate` blanks them for classifier-free guidance."""
 GUIDANCE = 2.0

@@ -22,7 +22,7 @@ from mllmrisk.micro.vae import COUNT, likeness, tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-COURSE = Course(steps=2500, batch=8, rate=2e-3, ease=0.6, memory=0.995)
+COURSE = Course(steps=1600, batch=8, rate=2e-3, ease=0.6, memory=0.995)
 WIDTH = 32
 """Numbers that describe a visual word to the decoder."""
 
