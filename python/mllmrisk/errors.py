@@ -27,6 +27,14 @@ class StoreError(MllmriskError):
     """A run folder cannot be used: another RunSpec, another schema, or not a run."""
 
 
+class OutOfMemoryError(MllmriskError):
+    """A generator's device has no room for the batch; a smaller one may fit."""
+
+
+class GeneratorError(MllmriskError):
+    """A generator cannot go on at all (a worker that does not start, a key that is refused), whatever the prompt."""
+
+
 class ImageError(MllmriskError):
     """An input gave no image or no features.
 

@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk.errors import StoreError
-from mllmrisk.records import Estimate, RunSpec, Sample, Score
+from mllmrisk.records import Estimate, Prompt, RunSpec, Sample, Score
 
 SCHEMA = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (
     sha256 TEXT PRIMARY KEY, ext TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prompts (
+    id TEXT PRIMARY KEY, position INTEGER NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS samples (
     id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT REFERENCES images (sha256), record TEXT NOT NULL)
     WITHOUT ROWID;
@@ -173,6 +175,21 @@ class Store:
         """Every image's path by sha256."""
         rows = self._db.execute("SELECT sha256, ext FROM images")
         return {sha256: self._image_path(sha256, ext) for sha256, ext in rows}
+
+    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Writes prompts in their order, in one transaction; one that is there keeps its place."""
+        encode = msgspec.json.encode
+        with self._db:
+            (there,) = self._db.execute("SELECT COUNT(*) FROM prompts").fetchone()
+            self._db.executemany(
+                "INSERT INTO prompts VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                [(p.id, there + i, encode(p).decode()) for i, p in enumerate(prompts)],
+            )
+
+    def prompts(self) -> dict[str, Prompt]:
+        """Every prompt by id, in order."""
+        rows = self._db.execute("SELECT record FROM prompts ORDER BY position")
+        return {(prompt := msgspec.json.decode(record, type=Prompt)).id: prompt for (record,) in rows}
 
     def add_samples(self, samples: Iterable[tuple[int, Sample]]) -> None:
         """Writes samples with their positions (their order in reports), in one transaction."""

@@ -53,6 +53,7 @@ class Study:
     Attributes:
         samples: those with an image, in order.
         without_image: those that ended in another outcome.
+        prompts: by id, those of the run's prompt sets and those that a manifest names.
         groups: which samples belong together in splits and in resampling.
     """
 
@@ -74,6 +75,7 @@ class Study:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.progress = progress or (lambda *_: None)
         everything = store.samples()
+        self.prompts = store.prompts()
         self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
         self.without_image = [sample for sample in everything if sample.outcome is not Outcome.OK]
         self._paths = store.image_paths()
