@@ -135,14 +135,16 @@ class Parquet(_Table):
 
 
 class Text(_Table):
-    """Plain text, UTF-8: one prompt a line, in the column `text`; blank lines are no prompts."""
+    """Plain text, UTF-8: one prompt a line; blank lines are none. Its columns are `text` and, where asked for, `line`."""
 
     def rows(self, data: bytes, path: Path) -> Iterator[Row]:
         """See :class:`_Table`."""
-        columns.check(["text"], self.parameters, str(path))
+        columns.check(["text", "line"], self.parameters, str(path))
+        numbered = "line" in self.parameters.columns.named()
         for number, line in enumerate(places.decoded(data, path).split("\n"), 1):
             if line.strip():
-                yield Row({"text": line.strip()}, f"{path}, line {number}")
+                values = {"text": line.strip(), "line": number} if numbered else {"text": line.strip()}
+                yield Row(values, f"{path}, line {number}")
 
 
 def csv_rows(
@@ -160,7 +162,9 @@ def csv_rows(
         text: the file's.
         path: for messages.
         mapping: which columns must be there.
-        delimiter, quotes, header: as in :class:`CsvFile`.
+        delimiter: between cells, one character.
+        quotes: whether `"` quotes a cell.
+        header: names of the columns where the file has no line of names.
 
     Raises:
         UsageError: a row has more or fewer cells than the header, or a quotation does not end.
