@@ -205,12 +205,14 @@ class _Builder:
         if factory.photographs and not self._photographs:
             self.notes.append(f"{kind}: not measured, since there are no photographs to compare with (--images).")
             return
-        for name in factory.prompt_sets:
-            if name in filled:
-                filled[name] = self._resolved(filled[name]) if self._generating else filled[name]
-                if filled[name] in ([], "", None):
-                    self.notes.append(f"{kind}: not measured, since the profile leaves its prompt sets out.")
-                    return
+        if self._generating and isinstance(filled.get("take"), Mapping):
+            filled["take"] = self._resolved(filled["take"])
+        named = [name for name in factory.prompt_sets if filled.get(name)]
+        if self._generating:
+            filled.update({name: self._resolved(filled[name]) for name in named})
+            if named and not any(filled[name] for name in named):
+                self.notes.append(f"{kind}: not measured, since the profile leaves its prompt sets out.")
+                return
         if not self._generating and "sets" in factory.prompt_sets:
             filled.pop("sets", None)  # all images that are given
         experiment = factory(config.parameters(filled, factory.accepts, f"suite {self._suite.name}, experiment {kind}"))
@@ -241,7 +243,7 @@ class _Builder:
         if any(isinstance(part, str) for part in value) and any(not isinstance(part, str) for part in value):
             raise UsageError(f"suite {self._suite.name}: prompt sets and lists of them are mixed: {value}")
         if all(isinstance(part, str) for part in value):
-            return [part for part in found if part]
+            return list(dict.fromkeys(part for part in found if part))
         whole = zip(found, value, strict=True)
         return [part for part, before in whole if len(part) == len(before)]  # a pair needs both
 
