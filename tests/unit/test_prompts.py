@@ -150,6 +150,10 @@ def test_a_file_without_a_line_of_names(tmp_path: Path) -> None:
     assert [(p.id, p.text) for p in read(toml)] == [("mine/1.jpg#0", "a dog")]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    assert [p.text for p in read(write(tmp_path, b"\xef\xbb\xbftext\na ball\n"))] == ["a ball"]
+
+
 def test_duplicates_are_left_out_and_counted(tmp_path: Path) -> None:
     data = "id,text\n1,a  red ball\n2,caf\u00e9\n3, a red\u00a0ball\n4,cafe\u0301\n5,a ball\n"
     described = prompts.describe(str(write(tmp_path, data, rows=5, prompts=3, columns={"id": "id"})))
@@ -232,6 +236,7 @@ REFUSED = {
     "empty": ("text,k\na,1\n ,2\n", {}, "line 3: no text"),
     "long": ("text\n" + "a" * 10_001 + "\n", {}, "line 2: a text of 10,001 characters"),
     "nul": ("text\na\0b\n", {}, "line 2"),
+    "huge": ("text\n" + "a" * 200_000 + "\n", {}, "line 2: field larger"),
     "rows": ("text\na\nb\n", {"rows": 3}, "2 rows, but mine as published has 3"),
     "prompts": ("text\na\na\n", {"rows": 2, "prompts": 2}, "1 prompts, but mine as published has 2"),
     "digest": ("text\na\n", {"sha256": "0" * 64}, "not the file that mine names"),
@@ -583,3 +588,31 @@ def test_neutral_people_are_not_said_to_be_women_or_men(worlds: dict[str, list[P
     words = {word for p in worlds["neutral"] for word in re.findall(r"[a-z]+", p.text)}
     assert not words & {"woman", "man", "she", "he", "her", "his", "mother", "father"}
     assert Counter(p.extra["place"] for p in worlds["neutral"]) == dict.fromkeys(PLACES, 6)
+
+
+# ---- the page ----
+
+PAGE = Path(__file__).parents[2] / "docs" / "prompts.md"
+
+
+def test_the_page_names_every_set() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in config.names("prompts"))
+    for name in config.names("prompts"):
+        rows = prompts.describe(name).common.rows
+        line = re.search(rf"^\| `{name}` \|(.*)$", text, re.MULTILINE)
+        if line and rows:
+            assert f"| {rows:,} |" in f"|{line[1]}", f"{name}: the page and the entry differ"
+
+
+def test_the_pages_tomls_are_read(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    kinds = []
+    for block in blocks:
+        (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
+        kinds.append(prompts.source(prompts.describe(str(tmp_path / "mine.toml"))).accepts)
+    assert [set(kind.__struct_fields__) >= {"file", "twins_of", "concepts_of"} for kind in kinds] == [True, True]
+    explained = {*prompts.base.Common.__struct_fields__, *kinds[0].__struct_fields__, *kinds[1].__struct_fields__}
+    named = set(re.findall(r"^(?:# )?(\w+) = ", "".join(blocks), re.MULTILINE)) | {"quotes", "header"}
+    assert explained - named <= {"where", "columns", "category", "level"}
