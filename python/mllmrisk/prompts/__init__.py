@@ -85,7 +85,7 @@ def read(described: Described, take: int | None = None) -> list[Prompt]:
 
 
 def pick(found: list[Prompt], take: int | None) -> list[Prompt]:
-    """`take` of the prompts: those with the lowest hashes of their ids, in their order; a larger `take` adds to them."""
+    """`take` of the prompts: the lowest hashes of ids, in the order of the set; a larger `take` adds to a smaller."""
     if take is None or take >= len(found):
         return found
     chosen = set(sorted(range(len(found)), key=lambda i: hashlib.sha256(found[i].id.encode()).digest())[:take])
