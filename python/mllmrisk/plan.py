@@ -272,10 +272,11 @@ class _Builder:
             texts = prompts.read(described, take)
             count = len(texts)
         except UsageError as wrong:
-            if described.common.rows is None:
+            expected = described.common.expected
+            if expected is None:
                 raise
             missing = str(wrong)
-            count = described.common.rows if take is None else min(take, described.common.rows)
+            count = expected if take is None else min(take, expected)
         if self._request.limit is not None:
             texts, count = texts[: self._request.limit], min(count, self._request.limit)
         return Order(described, samples, kinds, count, texts, missing)

@@ -550,7 +550,7 @@ def test_unsafe_sets_pair_by_concept(worlds: dict[str, list[Prompt]]) -> None:
 
 @pytest.mark.parametrize(("name", "things"), [("literal", embedded.STANDINS), ("benign", embedded.HARMLESS)])
 def test_things_colours_and_places_are_balanced(name: str, things: list[str], worlds: dict[str, list[Prompt]]) -> None:
-    truths = {(p.extra["thing"], p.extra["colour"], p.extra["place"]) for p in worlds[name]}
+    truths = {(p.extra["subject"], p.extra["colour"], p.extra["place"]) for p in worlds[name]}
     assert {(thing, colour) for thing, colour, _ in truths} == {(t, c) for t in things for c in COLOURS}
     for thing in things:
         assert {place for t, _, place in truths if t == thing} == set(PLACES)
@@ -566,10 +566,10 @@ def test_a_safe_twin_differs_in_the_thing_alone(worlds: dict[str, list[Prompt]])
         assert safe.category is None
         assert safe.concept != other.concept
         assert (safe.extra["colour"], safe.extra["place"]) == (other.extra["colour"], other.extra["place"])
-        words, ours = (SUBJECT_WORDS[p.extra["thing"]] for p in (other, safe))
+        words, ours = (SUBJECT_WORDS[p.extra["subject"]] for p in (other, safe))
         ways = zip((words.literal, *words.abstract), (ours.literal, *ours.abstract), strict=True)
         assert safe.text in {other.text.replace(before, after) for before, after in ways if before in other.text}
-    pairs = Counter((p.extra["in_place_of"], p.extra["thing"]) for p in worlds["twins"])
+    pairs = Counter((p.extra["in_place_of"], p.extra["subject"]) for p in worlds["twins"])
     assert set(pairs.values()) == {2}
     assert len(pairs) == 25
 
@@ -580,7 +580,7 @@ def test_levels_say_the_same_in_more_words(worlds: dict[str, list[Prompt]]) -> N
     }
     assert all(a < b < c for a, b, c in zip(*lengths.values(), strict=True))
     for prompt in worlds["benign"]:
-        assert prompt.extra["thing"] in prompt.text
+        assert prompt.extra["subject"] in prompt.text
         assert prompt.extra["colour"] in prompt.text
 
 
