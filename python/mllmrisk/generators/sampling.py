@@ -1,0 +1,75 @@
+"""How an autoregressive model draws tokens: each row from its own seed, whatever else is in the batch.
+
+`generate` of transformers draws a whole batch from one global generator, so that an image would depend on its
+company. Here the draw is made by a logits processor that leaves one token possible, and `generate` is greedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Sampler:
+    """A logits processor, the last one, for one call of `generate`.
+
+    It applies temperature, top-k and top-p in transformers' order and with its classes, then draws with
+    `torch.multinomial` on the CPU, row by row, so that a device does not change the noise.
+
+    Attributes:
+        failed: for each row whether its logits were ever NaN, or had no finite value; its tokens then mean nothing.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Any],
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        allowed: Callable[[int], Any] | None = None,
+    ) -> None:
+        """Prepares one call.
+
+        Args:
+            streams: a CPU torch.Generator per row.
+            temperature: the logits are divided by it; above 0.
+            top_k: only so many of the likeliest tokens can be drawn; None for all.
+            top_p: only the likeliest tokens that make up this probability; None for all.
+            allowed: the token ids, (n,) long on the scores' device, that can stand at a step, counted from 0; every
+                row is at the same step.
+        """
+        from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+        self._streams = streams
+        self._allowed = allowed
+        self._warpers: list[Any] = [TemperatureLogitsWarper(temperature)] if temperature != 1 else []
+        self._warpers += [] if top_k is None else [TopKLogitsWarper(top_k)]
+        self._warpers += [] if top_p is None else [TopPLogitsWarper(top_p)]
+        self._step = 0
+        self.failed = [False] * len(streams)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Scores (rows, vocabulary) → the same shape, 0 at the drawn token and -inf elsewhere."""
+        import torch
+
+        columns = None if self._allowed is None else self._allowed(self._step)
+        self._step += 1
+        logits = (scores if columns is None else scores[:, columns]).float()
+        broken = logits.isnan().any(1) | ~logits.isfinite().any(1)
+        self.failed = [before or bool(now) for before, now in zip(self.failed, broken, strict=True)]
+        logits = torch.where(broken[:, None], torch.zeros_like(logits), logits)
+        for warp in self._warpers:
+            logits = warp(input_ids, logits)
+        chances = logits.softmax(-1).cpu()
+        drawn = torch.stack(
+            [torch.multinomial(row, 1, generator=stream) for row, stream in zip(chances, self._streams, strict=True)]
+        ).to(scores.device)
+        tokens = drawn if columns is None else columns[drawn]
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens, 0.0)
+
+
+def guided(scores: Any, guidance: float) -> Any:
+    """Classifier-free guidance: scores (2 rows, vocabulary), first the prompts', then the empty prompts' → (rows, ·)."""
+    prompted, empty = scores.chunk(2)
+    return empty + (prompted - empty) * guidance
