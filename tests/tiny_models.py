@@ -6,7 +6,7 @@ A folder made here is what a hub repository holds, so the adapters load it by th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     SD3Transformer2DModel,
@@ -25,7 +27,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -52,9 +54,10 @@ from transformers import (
     T5EncoderModel,
 )
 
-PLACES = ("forest", "beach", "street", "night", "field", "river")
-THINGS = ("ball", "house", "tree", "car", "fish", "flower", "cup")
-CORPUS = [f"a {size} {thing} in the {place}" for size in ("small", "large") for thing in THINGS for place in PLACES]
+WORDS = (
+    *("ball", "house", "tree", "car", "fish", "flower", "cup", "small", "large", "and", "the", "in"),
+    *("forest", "beach", "street", "night", "field", "river"),
+)
 
 #: Emu3: codes of the VQ model, each a token of the text vocabulary.
 EMU3_CODES = 64
@@ -62,39 +65,42 @@ EMU3_CODES = 64
 JANUS_CHAT = "{% for m in messages %}You: {{ m['content'][0]['text'] }}\n{% endfor %}It:"
 
 
-def _clip_tokenizer() -> CLIPTokenizer:
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = ["<|startoftext|>", "<|endoftext|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=ends,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    learner.train_from_iterator(CORPUS, trainer)
-    import json
+def _merges(words: Iterable[str], end: str) -> list[tuple[str, str]]:
+    """BPE merges that build each word from its letters, left to right: written and not learnt, so always the same."""
+    found: dict[tuple[str, str], None] = {}
+    for word in words:
+        letters = [*word[:-1], word[-1] + end]
+        whole = letters[0]
+        for letter in letters[1:]:
+            found[whole, letter] = None
+            whole += letter
+    return list(found)
 
-    learned = json.loads(learner.to_str())["model"]
-    return CLIPTokenizer(
-        vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]], model_max_length=77
+
+def _vocabulary(special: list[str], letters: list[str], merges: list[tuple[str, str]]) -> dict[str, int]:
+    tokens = dict.fromkeys([*special, *letters, *(left + right for left, right in merges)])
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def _clip_tokenizer() -> CLIPTokenizer:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _merges(WORDS, "</w>")
+    vocabulary = _vocabulary(
+        ["<|startoftext|>", "<|endoftext|>"], letters + [letter + "</w>" for letter in letters], merges
     )
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
 def _t5_tokenizer() -> PreTrainedTokenizerFast:
-    learner = Tokenizer(models.Unigram())
-    learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    learner.decoder = decoders.Metaspace()
-    learner.train_from_iterator(
-        CORPUS,
-        trainers.UnigramTrainer(
-            vocab_size=100, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-        ),
-    )
-    learner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces += [(letter, -8.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz,"]
+    pieces += [("\u2581" + word, -4.0) for word in WORDS]
+    inner = Tokenizer(models.Unigram(pieces, unk_id=2))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=learner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
     )
 
 
@@ -150,8 +156,8 @@ def _ddim() -> DDIMScheduler:
     )
 
 
-def _checker() -> StableDiffusionSafetyChecker:
-    return StableDiffusionSafetyChecker(
+def _checker(*, flags: bool) -> StableDiffusionSafetyChecker:
+    checker = StableDiffusionSafetyChecker(
         CLIPConfig(
             text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
             vision_config={
@@ -165,10 +171,14 @@ def _checker() -> StableDiffusionSafetyChecker:
             projection_dim=16,
         )
     )
+    # thresholds that every cosine passes, or none
+    checker.concept_embeds_weights.data.fill_(-2.0 if flags else 2.0)
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    return checker
 
 
-def sd1(folder: Path, *, checker: bool = False) -> Path:
-    """SD 1.x, 32 x 32, with or without a safety checker (that flags by chance)."""
+def sd1(folder: Path, *, checker: bool | None = None, pickled: bool = False) -> Path:
+    """SD 1.x, 32 x 32; with a safety checker that flags everything (True) or nothing (False), or none."""
     torch.manual_seed(0)
     StableDiffusionPipeline(
         vae=_vae(),
@@ -176,10 +186,10 @@ def sd1(folder: Path, *, checker: bool = False) -> Path:
         tokenizer=_clip_tokenizer(),
         unet=_unet(32),
         scheduler=_ddim(),
-        safety_checker=_checker() if checker else None,
-        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32) if checker else None,
-        requires_safety_checker=checker,
-    ).save_pretrained(folder)
+        safety_checker=None if checker is None else _checker(flags=checker),
+        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32) if checker is not None else None,
+        requires_safety_checker=checker is not None,
+    ).save_pretrained(folder, safe_serialization=not pickled)
     return folder
 
 
@@ -206,7 +216,7 @@ def sdxl(folder: Path) -> Path:
     return folder
 
 
-def sd3(folder: Path, *, t5: bool = True) -> Path:
+def sd3(folder: Path) -> Path:
     """SD 3.5, 32 x 32, two CLIP encoders and T5."""
     torch.manual_seed(2)
     StableDiffusion3Pipeline(
@@ -230,8 +240,8 @@ def sd3(folder: Path, *, t5: bool = True) -> Path:
         tokenizer=_clip_tokenizer(),
         text_encoder_2=_clip_text(CLIPTextModelWithProjection, 32),
         tokenizer_2=_clip_tokenizer(),
-        text_encoder_3=_t5(96) if t5 else None,
-        tokenizer_3=_t5_tokenizer() if t5 else None,
+        text_encoder_3=_t5(96),
+        tokenizer_3=_t5_tokenizer(),
     ).save_pretrained(folder)
     return folder
 
@@ -260,20 +270,39 @@ def pixart(folder: Path) -> Path:
     return folder
 
 
-def _byte_tokenizer(special: list[str], named: dict[str, str], **ends: str) -> PreTrainedTokenizerFast:
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
-    learner.train_from_iterator(
-        CORPUS,
-        trainers.BpeTrainer(
-            vocab_size=320 + len(special),
-            special_tokens=special,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+def flux(folder: Path, *, distilled: bool = True) -> Path:
+    """FLUX.1, 32 x 32: with guidance as an input ([dev]) or ignored ([schnell])."""
+    torch.manual_seed(6)
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0609, scaling_factor=1.5035),
+        text_encoder=_clip_text(CLIPTextModel, 32),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=_t5(32),
+        tokenizer_2=_t5_tokenizer(),
+        transformer=FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=distilled,
         ),
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=learner, extra_special_tokens=named, padding_side="left", **ends)
+    ).save_pretrained(folder)
+    return folder
+
+
+def _byte_tokenizer(special: list[str], named: dict[str, str], **ends: str) -> PreTrainedTokenizerFast:
+    merges = _merges(["\u0120" + word for word in WORDS], "")
+    vocabulary = _vocabulary(special, sorted(pre_tokenizers.ByteLevel.alphabet()), merges)
+    inner = Tokenizer(models.BPE(vocabulary, merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, extra_special_tokens=named, padding_side="left", **ends)
 
 
 def janus(folder: Path, *, chat: bool = True) -> Path:

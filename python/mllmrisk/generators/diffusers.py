@@ -20,15 +20,12 @@ from mllmrisk.records import Outcome
 from mllmrisk.registry import did_you_mean
 
 #: Arguments of a pipeline's call that are set here and nowhere else.
-_OURS = {
-    "prompt",
-    "generator",
-    "output_type",
-    "return_dict",
-    "num_images_per_prompt",
-    "callback_on_step_end",
-    "callback",
-}
+_OURS = frozenset(
+    {
+        *("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt"),
+        *("callback_on_step_end", "callback"),
+    }
+)
 _PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "safetensors", "accelerate")
 
 
@@ -284,26 +281,28 @@ def _effective(pipeline: Any, given: dict[str, Any]) -> dict[str, Any]:
     A width or height that nobody gave is null: the pipeline's own default, and the images show it.
     """
     signature = inspect.signature(type(pipeline).__call__).parameters
-    defaults = {
-        name: one.default
-        for name, one in signature.items()
-        if one.default is not None and not name.startswith("callback") and name not in _OURS and _is_plain(one.default)
-    }
+    defaults = {name: one.default for name, one in signature.items() if one.default is not one.empty}
     scheduler = getattr(pipeline, "scheduler", None)
     settings = dict(scheduler.config) if scheduler is not None else {}
     return {
-        "arguments": {"width": None, "height": None} | defaults | given,
-        "scheduler": {"class": type(scheduler).__name__}
-        | {name: value for name, value in settings.items() if not name.startswith("_") and _is_plain(value)},
+        "arguments": {"width": None, "height": None} | _plain(defaults, without=_OURS) | given,
+        "scheduler": {"class": type(scheduler).__name__, **_plain(settings)},
         "watermark": getattr(pipeline, "watermark", None) is not None,
         "safety_checker": getattr(pipeline, "safety_checker", None) is not None,
     }
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+def _plain(values: dict[str, Any], without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What JSON can hold, and what is set at all."""
+    kept = {}
+    for name, value in values.items():
+        if name in without or name.startswith(("_", "callback")):
+            continue
+        if isinstance(value, list | tuple) and all(isinstance(one, bool | int | float | str) for one in value):
+            kept[name] = list(value)
+        elif isinstance(value, bool | int | float | str):
+            kept[name] = value
+    return kept
 
 
 def _token_limits(pipeline: Any, effective: dict[str, Any]) -> dict[str, tuple[Any, int]]:

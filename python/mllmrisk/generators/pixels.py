@@ -36,7 +36,8 @@ def to_uint8(
         layout: which of the two it is.
         rounding: `nearest` (half to even) as diffusers does, `down` as transformers and the authors of Janus and
             Emu3 do. A level's difference is a trace that a detector can see.
-        mean, std: per channel, what the decoder's output was normalised with; by default it is in [0, 1].
+        mean: per channel, what was taken off before the model saw a pixel in [0, 1].
+        std: per channel, what it was divided by then.
 
     Returns:
         None in place of an image with a value that is not finite.

@@ -25,6 +25,8 @@ _COUNTED = {".json", ".jinja", ".safetensors", ".txt", ".model"}
 _KNOWN = (
     # schedulers of diffusers hand tensors to NumPy 2
     "__array__ implementation doesn't accept a copy keyword",
+    # diffusers calls the hub's client with an argument of former days
+    "The `local_dir_use_symlinks` argument is deprecated",
 )
 
 _LOGGING = ("diffusers.utils.logging", "transformers.utils.logging")

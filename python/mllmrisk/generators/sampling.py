@@ -70,6 +70,14 @@ class Sampler:
 
 
 def guided(scores: Any, guidance: float) -> Any:
-    """Classifier-free guidance: scores (2 rows, vocabulary), first the prompts', then the empty prompts' → (rows, ·)."""
+    """Classifier-free guidance.
+
+    Args:
+        scores: (2 n, vocabulary): the prompts' rows, then the empty prompts'.
+        guidance: 0 is the empty prompt's scores, 1 the prompt's, more leads further the same way.
+
+    Returns:
+        (n, vocabulary).
+    """
     prompted, empty = scores.chunk(2)
     return empty + (prompted - empty) * guidance
