@@ -48,5 +48,5 @@ def test_a_key_that_no_kind_has_is_named(tmp_path):
     file = tmp_path / "mine.toml"
     head = 'name = "mine"\nversion = "1"\nkind = "diffusers"\nparadigm = "diffusion"\nabout = "Mine."\n'
     file.write_text(head + 'model = "./here"\nsteps_ = 3\n')
-    with pytest.raises(UsageError, match="generator mine has no key 'steps_'. Did you mean 'steps'"):
+    with pytest.raises(UsageError, match=r"generator mine has no key 'steps_'\. Did you mean 'steps'"):
         generators.load(generators.describe(str(file)))

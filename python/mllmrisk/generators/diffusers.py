@@ -91,7 +91,6 @@ class Diffusers:
         self.batch = parameters.batch
         self._what = f"generator {common.name!r}"
         self._device = choose(device, self._what)
-        optional("diffusers", self._what, "gen")
         self._dtype = precision(parameters.dtype, parameters.cuda_dtype, self._device)
         placed = place(parameters.model, folder)
         self._pipeline, options = _load(placed, parameters, self._dtype, self._what)
@@ -172,9 +171,9 @@ def _load(placed: str, parameters: Parameters, dtype: Precision, what: str) -> t
 
     `use_safetensors` refuses pickled weights; code from a repository is never run.
     """
-    import diffusers
     import torch
 
+    diffusers = optional("diffusers", what, "gen")
     described: dict[str, Any] = loaded(
         what, lambda: diffusers.DiffusionPipeline.load_config(placed, revision=parameters.revision)
     )
@@ -294,7 +293,7 @@ def _effective(pipeline: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(values: dict[str, Any], without: frozenset[str] = frozenset()) -> dict[str, Any]:
     """What JSON can hold, and what is set at all."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in values.items():
         if name in without or name.startswith(("_", "callback")):
             continue

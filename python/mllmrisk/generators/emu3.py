@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Request
 from mllmrisk.generators.guarded import random_streams
 from mllmrisk.generators.pixels import to_uint8
-from mllmrisk.generators.sampling import Sampler
+from mllmrisk.generators.sampling import Sampler, greedy, processors
 
 #: The authors' (baaivision/Emu3, image_generation.py): guidance 3.
 _GUIDANCE = 3.0
@@ -69,26 +68,15 @@ class Emu3:
         inputs = self._inputs([request.prompt + self._suffix for request in requests])
         empty = self._inputs([self._negative] * len(requests))
         sampler = Sampler(random_streams(requests), allowed=self._allowed, **self._draw)
-        settings = copy.deepcopy(self._model.generation_config)
-        settings.update(
-            do_sample=False,
-            num_beams=1,
-            num_return_sequences=1,
-            guidance_scale=self._guidance,
-            temperature=None,
-            top_k=None,
-            top_p=None,
-            max_length=None,
-            max_new_tokens=self._height * (self._width + 1) + _TAIL,
-        )
+        length = self._height * (self._width + 1) + _TAIL
         device = self._model.device
         ids = self._model.generate(
             input_ids=inputs.input_ids.to(device),
             attention_mask=inputs.attention_mask.to(device),
             negative_prompt_ids=empty.input_ids.to(device),
             negative_prompt_attention_mask=empty.attention_mask.to(device),
-            generation_config=settings,
-            logits_processor=_processors(sampler),
+            generation_config=greedy(self._model, guidance_scale=self._guidance, max_new_tokens=length),
+            logits_processor=processors(sampler),
         )
         return ids[:, inputs.input_ids.shape[1] :], sampler.failed
 
@@ -132,9 +120,3 @@ def grid(model: Any, tokenizer: Any, height: int, width: int) -> Callable[[int],
         return row_end if column == width else visual
 
     return allowed
-
-
-def _processors(draw: Any) -> Any:
-    from transformers.generation import LogitsProcessorList
-
-    return LogitsProcessorList([draw])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from mllmrisk.generators.base import Request
 from mllmrisk.generators.guarded import random_streams
 from mllmrisk.generators.pixels import to_uint8
-from mllmrisk.generators.sampling import Sampler, guided
+from mllmrisk.generators.sampling import Sampler, greedy, guided, processors
 
 #: The authors' (deepseek-ai/Janus, generation_inference.py): guidance 5, temperature 1, every code possible.
 _GUIDANCE = 5.0
@@ -38,7 +37,7 @@ class Janus:
         """
         self._model = model
         self._processor = processor
-        self._settings = _greedy(model, processor.tokenizer)
+        self._settings = _settings(model, processor.tokenizer)
         stored = model.generation_config.guidance_scale
         self._guidance = parameters.guidance if parameters.guidance is not None else stored or _GUIDANCE
         self._draw = {name: getattr(parameters, name) for name in ("temperature", "top_k", "top_p")}
@@ -66,7 +65,7 @@ class Janus:
             attention_mask=inputs.attention_mask.to(self._model.device),
             generation_mode="image",
             generation_config=self._settings,
-            logits_processor=_processors(draw),
+            logits_processor=processors(draw),
         )
         return ids, sampler.failed
 
@@ -89,28 +88,12 @@ class Janus:
         return text
 
 
-def _processors(draw: Any) -> Any:
-    from transformers.generation import LogitsProcessorList
+def _settings(model: Any, tokenizer: Any) -> Any:
+    """Greedy, with the ids of this checkpoint.
 
-    return LogitsProcessorList([draw])
-
-
-def _greedy(model: Any, tokenizer: Any) -> Any:
-    """The model's own ids with nothing drawn by `generate` itself.
-
-    A guidance of 1 keeps `generate` from adding its own: it would come after our draw. Its top-k of 50, the library's
-    default, which the authors do not use, goes too.
+    A guidance of 1 keeps `generate` from adding its own: it would come after our draw.
     """
-    settings = copy.deepcopy(model.generation_config)
-    settings.update(
-        do_sample=False,
-        num_beams=1,
-        num_return_sequences=1,
-        guidance_scale=1.0,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-    )
+    settings = greedy(model, guidance_scale=1.0)
     for name in ("bos", "eos", "pad"):
         if getattr(settings, f"{name}_token_id") is None:
             setattr(settings, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))

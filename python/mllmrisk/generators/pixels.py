@@ -63,8 +63,10 @@ def to_uint8(
 def _levels(
     image: NDArray[np.float32], rounding: Literal["nearest", "down"], mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.uint8]:
-    levels = np.clip((image * np.float32(std) + np.float32(mean)) * np.float32(255), 0, 255)
-    return (np.rint(levels) if rounding == "nearest" else levels).astype(np.uint8)
+    scaled = image * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    levels = np.clip(scaled * np.float32(255), 0, 255)
+    rounded: NDArray[np.uint8] = (np.rint(levels) if rounding == "nearest" else levels).astype(np.uint8)
+    return rounded
 
 
 def outcome(image: NDArray[np.uint8] | None, facts: dict[str, str] | None = None) -> Made:

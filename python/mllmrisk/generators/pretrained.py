@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk.extras import optional
 from mllmrisk.inference import first_line
 
 T = TypeVar("T")
@@ -35,8 +36,7 @@ _LOGGING = ("diffusers.utils.logging", "transformers.utils.logging")
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """The libraries' progress bars and log lines below an error are off inside, and as before afterwards."""
-    import huggingface_hub.utils as hub
-
+    hub = optional("huggingface_hub.utils", "a pretrained model", "gen")
     libraries = [sys.modules[name] for name in _LOGGING if name in sys.modules]
     before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     hub_bars = not hub.are_progress_bars_disabled()

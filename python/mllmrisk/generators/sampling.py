@@ -6,8 +6,11 @@ company. Here the draw is made by a logits processor that leaves one token possi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from mllmrisk.extras import optional
 
 
 class Sampler:
@@ -39,13 +42,12 @@ class Sampler:
             allowed: the token ids, (n,) long on the scores' device, that can stand at a step, counted from 0; every
                 row is at the same step.
         """
-        from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-
+        library = optional("transformers.generation", "sampling", "gen")
         self._streams = streams
         self._allowed = allowed
-        self._warpers: list[Any] = [TemperatureLogitsWarper(temperature)] if temperature != 1 else []
-        self._warpers += [] if top_k is None else [TopKLogitsWarper(top_k)]
-        self._warpers += [] if top_p is None else [TopPLogitsWarper(top_p)]
+        self._warpers: list[Any] = [library.TemperatureLogitsWarper(temperature)] if temperature != 1 else []
+        self._warpers += [] if top_k is None else [library.TopKLogitsWarper(top_k)]
+        self._warpers += [] if top_p is None else [library.TopPLogitsWarper(top_p)]
         self._step = 0
         self.failed = [False] * len(streams)
 
@@ -67,6 +69,19 @@ class Sampler:
         ).to(scores.device)
         tokens = drawn if columns is None else columns[drawn]
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens, 0.0)
+
+
+def greedy(model: Any, **settings: Any) -> Any:
+    """A model's generation settings with nothing drawn by `generate` itself."""
+    kept = copy.deepcopy(model.generation_config)
+    off = {"temperature": None, "top_k": None, "top_p": None, "max_length": None}
+    kept.update(do_sample=False, num_beams=1, num_return_sequences=1, **(off | settings))
+    return kept
+
+
+def processors(draw: Callable[[Any, Any], Any]) -> Any:
+    """One logits processor as `generate` takes it."""
+    return optional("transformers.generation", "sampling", "gen").LogitsProcessorList([draw])
 
 
 def guided(scores: Any, guidance: float) -> Any:

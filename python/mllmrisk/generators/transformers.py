@@ -107,7 +107,6 @@ class Transformers:
         self.batch = parameters.batch
         self._what = f"generator {common.name!r}"
         on = choose(device, self._what)
-        optional("transformers", self._what, "gen")
         dtype = precision(parameters.dtype, parameters.cuda_dtype, on)
         placed = place(parameters.model, folder)
         self.family: Family | None
@@ -152,8 +151,8 @@ def _load(placed: str, parameters: Parameters, dtype: Precision, device: str, wh
     Weights are safetensors, never pickle; code from a repository is never run.
     """
     import torch
-    import transformers
 
+    transformers = optional("transformers", what, "gen")
     where = {"revision": parameters.revision or "main", "trust_remote_code": False}
     found, _ = loaded(what, lambda: transformers.PreTrainedConfig.get_config_dict(placed, **where))
     model_type = found.get("model_type")
