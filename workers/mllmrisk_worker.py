@@ -104,8 +104,8 @@ def repository(marker: str, url: str) -> str:
     here = Path.cwd()
     if not (here / marker).exists():
         raise UnfitError(
-            f"no {marker} in {here}: clone {url}, install what it asks for in an environment of its own, and set `cwd` and "
-            "`python` of the generator's TOML to the two"
+            f"no {marker} in {here}: clone {url}, install what it asks for in an environment of its own, and set `cwd` "
+            "and `python` of the generator's TOML to the two"
         )
     sys.path.insert(0, str(here))
     return str(here)
@@ -291,8 +291,10 @@ class _Channel:
         return self._orders.get()
 
     def _read(self, incoming: Any) -> None:
+        order = None
         for line in incoming:
-            self._orders.put(json.loads(line))
+            order = json.loads(line)
+            self._orders.put(order)
         self._orders.put(None)
-        if self.busy:  # the parent died in the middle of a batch: nobody waits for the image
+        if self.busy and order["type"] != "bye":  # the parent died in the middle of a batch: nobody waits for it
             os._exit(3)

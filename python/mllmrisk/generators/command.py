@@ -74,8 +74,8 @@ class Command:
     def generate(self, requests: Sequence[Request]) -> list[Made]:
         """See :class:`~mllmrisk.generators.base.Generator`.
 
-        A worker that goes down is started again. What it had not answered is asked for alone, so that only the request
-        that brings it down a second time is `failed`.
+        A worker that goes down is started again. What it had not answered is asked for alone, so that only a request
+        that brings it down twice by itself is `failed`.
 
         Raises:
             OutOfMemoryError: the worker says so of at least one request.
@@ -86,6 +86,7 @@ class Command:
             [list(range(at, min(at + self.batch, len(requests)))) for at in range(0, len(requests), self.batch)]
         )
         downs: Counter[int] = Counter()
+        alone: Counter[int] = Counter()
         try:
             while groups:
                 group = groups.popleft()
@@ -94,7 +95,8 @@ class Command:
                 except DownError as down:
                     left = [index for index in group if made[index] is None]
                     downs.update(left)
-                    if len(group) == 1 and downs[group[0]] > 1:
+                    alone.update(group if len(group) == 1 else [])
+                    if alone[group[0]] == 2:
                         made[group[0]] = self._lost(down)
                         left = []
                     self._down(down, made)
@@ -253,9 +255,10 @@ class Command:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError):
             return "outside_folder" if path.is_symlink() else "no_file"
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            return "no_file"
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return "no_file"
             found = file.read(LARGEST_FILE + 1)
         path.unlink(missing_ok=True)
         return "file_too_large" if len(found) > LARGEST_FILE else found

@@ -118,7 +118,7 @@ Order: TypeAlias = Start | Generate | End
 Message: TypeAlias = Hello | Result | Log | Trouble | Bye
 
 _DECODER = msgspec.json.Decoder(Message)
-_TYPES = frozenset(("hello", "outcome", "log", "error", "bye"))
+_TYPES = ("hello", "outcome", "log", "error", "bye")
 
 
 class Stray(NamedTuple):
