@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with got.lock:
             got.bodies.append(body)
-            got.headers.append(dict(self.headers))
+            got.headers.append({name.lower(): value for name, value in self.headers.items()})
             got.times.append(time.monotonic())
             got.tries[body["prompt"]] += 1
             number = got.tries[body["prompt"]]
@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
                 got.at_once -= 1
 
     def do_GET(self) -> None:
-        self.got.downloads.append(dict(self.headers))
+        self.got.downloads.append({name.lower(): value for name, value in self.headers.items()})
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if self.path == "/gone.jpg":
                 self.answer(404, b"gone")
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         self.json(200, {"error": {"code": code, "message": "from a proxy"}})
 
     def do_status(self, argument: str) -> None:
-        status, _, code = argument.partition(" ")
+        status, _, code = argument.replace("THE_KEY", KEY).partition(" ")
         self.error(int(status), code or None, f"said with the key {KEY} in it\nand more")
 
     def do_limited(self, after: str) -> None:

@@ -288,16 +288,14 @@ class OpenAI:
     def _retrying(self) -> Any:
         """Exponential waits with jitter, or as long as the provider says; all threads hold back where it says so."""
         tenacity, limits = self._tenacity, self._parameters
-        backoff = tenacity.wait_exponential_jitter(
-            initial=limits.first_wait, max=limits.longest_wait, jitter=limits.first_wait
-        )
+        backoff = tenacity.wait_exponential(multiplier=limits.first_wait, max=limits.longest_wait)
 
         def pause(state: Any) -> float:
-            again = state.outcome.exception()
-            if again.after is None:
-                return float(backoff(state))
-            self._pace.hold(again.after)
-            return float(again.after + random.uniform(0, limits.first_wait))
+            after = state.outcome.exception().after
+            if after is not None:
+                self._pace.hold(after)
+            jitter = random.uniform(0, limits.first_wait)
+            return float(backoff(state) if after is None else after) + jitter
 
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(limits.attempts),
