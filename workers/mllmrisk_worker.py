@@ -30,6 +30,7 @@ import queue
 import struct
 import sys
 import threading
+import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterable
@@ -111,6 +112,58 @@ def repository(marker: str, url: str) -> str:
     return str(here)
 
 
+def one_gpu(device: str) -> str:
+    """Makes the asked GPU the only one that this process sees; call it before torch is imported.
+
+    Returns:
+        `cuda`; research code moves things to "cuda" by that name.
+    """
+    if device == "cpu":
+        raise UnfitError("this model's code runs on an NVIDIA GPU only")
+    if device.startswith("cuda:"):
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        index = int(device.partition(":")[2])
+        if visible and index >= len(visible):
+            raise UnfitError(f"there is no {device}: CUDA_VISIBLE_DEVICES names {len(visible)} GPU(s)")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if visible else str(index)
+    return "cuda"
+
+
+def need_gpu() -> None:
+    """Ends with a sentence where torch sees no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UnfitError(f"torch {torch.__version__} sees no GPU here (a build without CUDA, or no driver)")
+
+
+def seed_all(seed: int) -> None:
+    """Seeds every generator that research code draws from without being given one."""
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def revision(model: str) -> str:
+    """Commit of a model's folder, as a hub's cache, a hub's download or a git clone tells it; empty where none does."""
+    path = Path(model)
+    if not path.is_dir():
+        return ""
+    resolved = path.resolve()
+    if resolved.parent.name == "snapshots":
+        return resolved.name
+    for told in sorted(resolved.glob(".cache/huggingface/download/*.metadata")):
+        return told.read_text(encoding="utf-8").split("\n")[0]
+    return commit(str(resolved)) if (resolved / ".git").exists() else ""
+
+
 def commit(folder: str) -> str:
     """The git commit that a checkout stands at, empty where git does not say."""
     import subprocess
@@ -163,10 +216,8 @@ def _serve(talk: _Channel, load: Callable[[dict[str, Any], str], Any]) -> int:
             talk.send({"type": "bye"})
             return 0
         if order["type"] == "generate":
-            talk.busy = True
             for outcome in _outcomes(painter, order["requests"]):
                 talk.send(dict(outcome, type="outcome"))
-            talk.busy = False
 
 
 def _outcomes(painter: Any, requests: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -264,15 +315,10 @@ def _one_line(wrong: BaseException) -> str:
 
 
 class _Channel:
-    """The protocol's two streams, taken away from everybody else.
-
-    Attributes:
-        busy: whether a batch is being made.
-    """
+    """The protocol's two streams, taken away from everybody else."""
 
     def __init__(self) -> None:
         self._orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.busy = False
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
         incoming = os.fdopen(os.dup(0), "r", encoding="utf-8", newline="\n")
         os.dup2(2, 1)  # what libraries print, in Python or in C, goes to stderr
@@ -296,5 +342,6 @@ class _Channel:
             order = json.loads(line)
             self._orders.put(order)
         self._orders.put(None)
-        if self.busy and order["type"] != "bye":  # the parent died in the middle of a batch: nobody waits for it
+        if order is not None and order["type"] != "bye":  # the parent is gone: nobody waits for what is being made
+            time.sleep(1.0)
             os._exit(3)
