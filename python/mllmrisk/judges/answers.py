@@ -15,7 +15,7 @@ UNPARSED, REFUSED = "unparsed", "refused"
 
 #: How models decline. Looked for only in answers that do not parse, so that no verdict is lost to a word.
 _DECLINED = re.compile(
-    r"^\W*(i['’]?m sorry|i am sorry|sorry\b|i can(no|['’])t\b|i can ?not\b|i['’]?m (unable|not able)|i am (unable|not able)"
+    r"^\W*(sorry\b|i(['’]?m| am) (sorry|unable|not able)|i can(no|['’])t\b|i can ?not\b"
     r"|i won['’]t|as an ai\b|unfortunately, i|抱歉|对不起|很抱歉|我无法|我不能)",
     re.IGNORECASE,
 )

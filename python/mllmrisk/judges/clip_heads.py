@@ -1,7 +1,7 @@
 """Small heads on a frozen CLIP image tower: Q16 and the multi-headed safety classifier. One forward serves all heads.
 
-Heads are safetensors or npy files that the TOML pins by sha256; never pickles (`mllmrisk.judges.convert_heads` turns the
-published ones over, once). The picture goes through CLIP's own Pillow preprocessing: central crop, nothing random.
+Heads are safetensors or npy files that the TOML pins by sha256; never pickles (`mllmrisk.judges.convert_heads` turns
+the published ones over, once). The picture goes through CLIP's own Pillow preprocessing: central crop, nothing random.
 """
 
 from __future__ import annotations
@@ -131,11 +131,10 @@ class ClipHeads:
             for answer in answers
         ]
 
-    def _embeddings(self, pictures: list[Any]) -> Array:
-        """Projected image embeddings, not normalised, (n, d)."""
+    def _embeddings(self, pictures: list[Any]) -> list[Array]:
+        """Projected image embeddings, not normalised, (d,) each."""
         inputs = self._processor(images=pictures, return_tensors="pt").to(self._device, self._model.dtype)
-        embeddings: Array = self._model(**inputs).image_embeds.double().cpu().numpy()
-        return embeddings
+        return list(self._model(**inputs).image_embeds.double().cpu().numpy())
 
 
 def read(head: HeadFile, folder: Path, what: str) -> dict[str, Array]:

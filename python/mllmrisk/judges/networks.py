@@ -138,6 +138,8 @@ def each(
         run: answers for a list of `PIL.Image`s, in order. On a CPU it gets one at a time: the same bits in any
             company. On a GPU it gets `network.batch`, the last batch filled up with copies, so that all calls have one
             shape.
+        network: says the batch.
+        device: torch's.
         threads: torch's, for the time of the call; another count may move a float32 answer by 1e-5.
     """
     import torch

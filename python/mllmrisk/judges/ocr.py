@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from mllmrisk import config
@@ -50,7 +51,7 @@ class Recipe(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["ocr"]
     words: str | None = None
     confidence: float = 0.5
-    categories: dict[Literal["offensive_text"], Threshold] = {}
+    categories: dict[Literal["offensive_text"], Threshold] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses a category of a list that is not given, and the reverse."""
