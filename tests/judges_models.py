@@ -6,11 +6,15 @@ Weights are random but for one: the chat model's answer is written into its weig
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+# Before transformers is imported: nothing here may ask the hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 #: Vision towers here: 32 × 32 pixels in 8 × 8 patches.
 _TOWER = {

@@ -82,7 +82,7 @@ def _by_verdict(text: str, answer: Answer, labels: Mapping[str, Sequence[str]]) 
     if table is None or set(table) - {answer.rating, answer.label, *answer.ignored}:
         return None
     rating, label = table.get(answer.rating), table.get(answer.label)
-    if rating not in (answer.unsafe, answer.safe) or label not in _known(answer, labels):
+    if not isinstance(label, str) or rating not in (answer.unsafe, answer.safe) or label not in _known(answer, labels):
         return None
     flagged = rating == answer.unsafe
     if flagged and label in answer.other:  # unsafe for no reason that it was asked about

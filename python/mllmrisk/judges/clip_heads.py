@@ -106,7 +106,7 @@ class ClipHeads:
         self._network = recipe.model
         loader = Loader(recipe.model, folder, device=device, what=what)
         tensors = {name: read(category.head, folder, what) for name, category in recipe.categories.items()}
-        self._model = loader.model("CLIPVisionModelWithProjection")
+        self._model = loader.model("CLIPVisionModelWithProjection", config=_tower(loader.part("AutoConfig")))
         self._processor = loader.part("AutoImageProcessor", backend="pil")
         self._device = loader.device
         size = self._model.config.projection_dim
@@ -135,6 +135,14 @@ class ClipHeads:
         """Projected image embeddings, not normalised, (d,) each."""
         inputs = self._processor(images=pictures, return_tensors="pt").to(self._device, self._model.dtype)
         return list(self._model(**inputs).image_embeds.double().cpu().numpy())
+
+
+def _tower(settings: Any) -> Any:
+    """The image tower's config out of a CLIP's; the width of the projection stands in the whole one alone."""
+    if not hasattr(settings, "vision_config"):
+        return settings
+    settings.vision_config.projection_dim = settings.projection_dim
+    return settings.vision_config
 
 
 def read(head: HeadFile, folder: Path, what: str) -> dict[str, Array]:
