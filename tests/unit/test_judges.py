@@ -240,7 +240,7 @@ def test_every_packaged_judge_is_registered_and_passes_its_own_probe(name):
 
 def test_the_example_of_the_docs_is_a_recipe():
     text = (Path(__file__).parents[2] / "docs" / "judges.md").read_text(encoding="utf-8")
-    example = text.split("```toml\n")[1].split("```")[0].replace("…", "0" * 64)
+    example = text.split("### `onnx`")[1].split("```toml\n")[1].split("```")[0].replace("…", "0" * 64)
     recipe = config.parse(example, Recipe, "docs/judges.md")
     assert recipe.input.resize.rule == "short"
     assert recipe.categories["violence"].labels == ["violence", "weapons"]
