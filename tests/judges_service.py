@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -21,7 +22,7 @@ class Answer(NamedTuple):
 
     body: Any
     status: int = 200
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     cut: int | None = None
     slow: float = 0.0
 
@@ -112,9 +113,17 @@ def error(status: int, code: str = "", **headers: str) -> Answer:
 
 #: The thirteen categories; the seven that are of texts alone come last.
 MODERATED = (
-    "sexual violence violence/graphic self-harm self-harm/intent self-harm/instructions "
-    "sexual/minors harassment harassment/threatening hate hate/threatening illicit illicit/violent"
-).split()
+    *("sexual", "violence", "violence/graphic", "self-harm", "self-harm/intent", "self-harm/instructions"),
+    *(
+        "sexual/minors",
+        "harassment",
+        "harassment/threatening",
+        "hate",
+        "hate/threatening",
+        "illicit",
+        "illicit/violent",
+    ),
+)
 
 
 def moderated(scores: dict[str, float], flags: tuple[str, ...] = (), unseen: tuple[str, ...] = ()) -> Answer:

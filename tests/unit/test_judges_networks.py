@@ -8,13 +8,13 @@ import json
 import math
 from pathlib import Path
 
-import judges_models as tiny
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+import judges_models as tiny
 from mllmrisk import judges
 from mllmrisk.errors import UsageError
 from mllmrisk.judges import convert_heads

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges_models import broken, picture
 from PIL import Image, ImageDraw, ImageFont
 
+from judges_models import picture
 from mllmrisk import config, judges
 from mllmrisk.errors import MissingExtraError, UsageError
 from mllmrisk.judges import classifier, clip_heads, human, moderation, ocr, recipe, vlm
@@ -193,7 +193,7 @@ def test_a_row_that_is_wrong_is_named(tmp_path, row, says):
 
 
 def test_no_rater_counts_twice_and_the_file_may_be_pinned(tmp_path):
-    with pytest.raises(UsageError, match="r0 labels .* twice for violence"):
+    with pytest.raises(UsageError, match=r"r0 labels .* twice for violence"):
         people(tmp_path, votes(A, 1) * 2)
     with pytest.raises(UsageError, match="is not the file that its TOML names"):
         people(tmp_path, votes(A, 1), sha256="0" * 64)
@@ -304,7 +304,7 @@ def test_a_hub_model_that_is_not_here_is_said_in_one_line(name, monkeypatch, tmp
 def test_heads_that_were_not_converted_yet_are_said_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("MLLMRISK_WEIGHTS", str(tmp_path))
     for name in ("q16", "multiheaded"):
-        with pytest.raises(UsageError, match="run `python -m mllmrisk.judges.convert_heads` once"):
+        with pytest.raises(UsageError, match=r"run `python -m mllmrisk\.judges\.convert_heads` once"):
             judges.load(name, device="cpu")
 
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from judges_models import broken, picture, turned
-from judges_service import Answer, error, moderated, said, serving
 from PIL import Image
 
+from judges_models import broken, picture, turned
+from judges_service import Answer, error, moderated, said, serving
 from mllmrisk import judges
 from mllmrisk.errors import UsageError
 from mllmrisk.judges.endpoint import TRANSIENT

@@ -39,7 +39,12 @@ def _judge_facts(table: dict[str, Any]) -> dict[str, Any]:
     extra = model.get("extra") or JUDGE_KINDS.extra(kind)
     if kind == "vlm" and "endpoint" in table:
         extra = "api"
-    return {"kind": kind, "sees": list(table.get("categories", {})), "extra": extra, "licence": table.get("licence", "")}
+    return {
+        "kind": kind,
+        "sees": list(table.get("categories", {})),
+        "extra": extra,
+        "licence": table.get("licence", ""),
+    }
 
 
 def _registered(word: str, known: Rows) -> Rows:
