@@ -26,8 +26,25 @@ def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
     if kind == "suites":
         return {"experiments": [part["kind"] for part in table.get("experiments", [])]}
     if kind == "judges":
-        return {"sees": list(table["categories"]), "extra": table["model"].get("extra"), "licence": table["licence"]}
+        return _judge_facts(table)
     return {key: table[key] for key in ("detectors", "judges") if table.get(key)}
+
+
+def _judge_facts(table: dict[str, Any]) -> dict[str, Any]:
+    """What a judge's TOML says of itself, whatever its kind; `sees` is in images, and may be nothing unsafe."""
+    from mllmrisk.judges import KINDS as JUDGE_KINDS
+
+    kind = str(table.get("kind", "onnx"))
+    model = table.get("model", {})
+    extra = model.get("extra") or JUDGE_KINDS.extra(kind)
+    if kind == "vlm" and "endpoint" in table:
+        extra = "api"
+    return {
+        "kind": kind,
+        "sees": list(table.get("categories", {})),
+        "extra": extra,
+        "licence": table.get("licence", ""),
+    }
 
 
 def _registered(word: str, known: Rows) -> Rows:
