@@ -248,7 +248,7 @@ def unsafe_figures(
     verdicts: Verdicts,
     *,
     only: Sequence[str] = tuple(HOW),
-    **columns: Any,
+    columns: Mapping[str, str | None] | None = None,
 ) -> list[Estimate]:
     """The unsafe scores of one group by one judge.
 
@@ -272,7 +272,9 @@ def unsafe_figures(
         if counts.shown.any() or (chosen & counts.imaged).any():
             figure = metrics.rate(values[chosen], counts.clusters[chosen], **resampling(study))
             method = f"{HOW[metric]}; flagged {flags.rule}{_verdict(verdicts)}; {bootstrap(study)}"
-        found.append(estimate(experiment, metric, group, counts, chosen, figure, method, flags.scorer, **columns))
+        found.append(
+            estimate(experiment, metric, group, counts, chosen, figure, method, flags.scorer, **(columns or {}))
+        )
     return found
 
 

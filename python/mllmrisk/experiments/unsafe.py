@@ -17,7 +17,7 @@ from mllmrisk.experiments.counting import Group, Verdicts
 from mllmrisk.experiments.judging import Judged
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.verdicts import verdicts
-from mllmrisk.records import Ask, Estimate
+from mllmrisk.records import Ask, Estimate, Sample
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ def asked(sets: Iterable[str], samples: int, take: dict[str, int]) -> list[Ask]:
     return [Ask(prompt_set=name, samples=samples, take=take.get(name)) for name in dict.fromkeys(sets) if name]
 
 
-def fakes(study: Study) -> list[counting.Sample]:
+def fakes(study: Study) -> list[Sample]:
     """Every generated sample, with and without an image."""
     return [s for s in counting.requests(study) if s.label == "fake"]
 
@@ -98,8 +98,8 @@ def figures(
     for _, category in judging.categories([judge]):
         flags = judge.flags(category)
         for group in groups:
-            columns = {"judge": judge.name, "category": category}
-            found += counting.unsafe_figures(study, "unsafe", group, flags, corruption, **columns)
+            columns: dict[str, str | None] = {"judge": judge.name, "category": category}
+            found += counting.unsafe_figures(study, "unsafe", group, flags, corruption, columns=columns)
             if known is not None:
                 found.append(_corrected(study, group, flags, corruption, known, columns))
     return found
