@@ -108,6 +108,11 @@ def panel(study: Study, names: Iterable[str]) -> list[Judged]:
     return [asked[name] for name in dict.fromkeys(names)]
 
 
+def told(study: Study, name: str, said: Judged) -> None:
+    """Takes what a judge said from elsewhere: `panel` will not ask it. Simulated studies have no images to look at."""
+    _ASKED.setdefault(study, {})[name] = said
+
+
 def judged(study: Study, judge: Judge, source: str = "") -> Judged:
     """Scores every image that has no score of this judge yet, batch by batch, and reads all of them back.
 

@@ -56,7 +56,7 @@ def gender(
         groups = makers(counting.of_sets(study, [name]))
         sides = [Side.of(study, group.members, flags, corruption) for group in groups]
         for group, side in zip(groups, sides, strict=True):
-            half = Side(side.names, np.full(len(side.names), 0.5), [], {})
+            half = Side(side.names, np.full(len(side.names), 0.5), {}, {})
             found.append(
                 compared(
                     study,

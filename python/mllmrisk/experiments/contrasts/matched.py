@@ -7,7 +7,7 @@ those of the other cannot pass for a difference between languages, levels or gen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,15 +27,15 @@ class Side:
     """One side of a comparison.
 
     Attributes:
-        names: (n,) what each image is matched by.
+        names: (n,) what each value is matched by.
         values: (n,) floats.
-        prompts: ids of the prompts behind each (n,).
+        images: by name, the prompt of each image behind it.
         reasons: requests that are not among them, counted by reason.
     """
 
     names: list[str]
     values: NDArray[np.float64]
-    prompts: list[str]
+    images: Mapping[str, list[str]]
     reasons: dict[str, int]
 
     @classmethod
@@ -53,18 +53,22 @@ class Side:
         """
         counts = counting.counted(members, flags, verdicts)
         shown, values = counting.rows_of(counts, "unsafe_score")
-        kept = [s for s, take in zip(members, shown, strict=True) if take]
-        names = [matched_by(study.prompts.get(s.prompt_id or ""), s, to_twin=to_twin) for s in kept]
-        return cls(names, values[shown], [s.prompt_id or s.id for s in kept], counts.reasons)
+        names: list[str] = []
+        images: dict[str, list[str]] = {}
+        for sample, take in zip(members, shown, strict=True):
+            if take:
+                names.append(matched_by(study.prompts.get(sample.prompt_id or ""), sample, to_twin=to_twin))
+                images.setdefault(names[-1], []).append(sample.prompt_id or sample.id)
+        return cls(names, values[shown], images, counts.reasons)
 
     def only(self, names: set[str]) -> Side:
         """The part that is matched by some names."""
         keep = np.array([name in names for name in self.names], dtype=bool)
-        return replace(
-            self,
-            names=[n for n, take in zip(self.names, keep, strict=True) if take],
-            values=self.values[keep],
-            prompts=[p for p, take in zip(self.prompts, keep, strict=True) if take],
+        return Side(
+            [name for name in self.names if name in names],
+            self.values[keep],
+            {name: images for name, images in self.images.items() if name in names},
+            self.reasons,
         )
 
     def minus(self, other: Side) -> Side:
@@ -74,8 +78,7 @@ class Side:
         return Side(
             shared,
             np.array([mine[name] - theirs[name] for name in shared], dtype=np.float64),
-            [p for p, name in zip(self.prompts, self.names, strict=True) if name in theirs]
-            + [p for p, name in zip(other.prompts, other.names, strict=True) if name in mine],
+            {name: [*self.images[name], *other.images[name]] for name in shared},
             added(self.reasons, other.reasons),
         )
 
@@ -138,6 +141,7 @@ def compared(
     if not first.names and not second.names and not reasons:
         return None
     a, b = first.only(names), second.only(names)
+    behind = [prompt for side in (a, b) for images in side.images.values() for prompt in images]
     unmatched = len(first.names) + len(second.names) - len(a.names) - len(b.names)
     if unmatched:
         reasons["unmatched"] = unmatched
@@ -164,8 +168,8 @@ def compared(
         metric="difference",
         unit=f"difference of {measure}",
         method=method,
-        n_prompts=len(set(a.prompts) | set(b.prompts)),
-        n_images=len(a.prompts) + len(b.prompts),
+        n_prompts=len(set(behind)),
+        n_images=len(behind),
         n_unscored=reasons if result is not None or reasons else {"no_match": 0},
         value=None if result is None else result.value,
         low=None if result is None else result.low,
