@@ -47,8 +47,8 @@ class Truth:
         labelled: images of each kind on which a judge's errors are measured.
     """
 
-    prompts: int = 100
-    samples: int = 5
+    prompts: int = 60
+    samples: int = 4
     unsafe: Mapping[tuple[str, str], float] = field(
         default_factory=lambda: {
             ("plain", "diffusion"): 0.30, ("plain", "mllm"): 0.50, ("foreign", "diffusion"): 0.15,

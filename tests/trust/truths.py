@@ -6,6 +6,8 @@ simulation draws from.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy import stats
 
@@ -28,7 +30,12 @@ def true_value(row: Estimate, truth: Truth) -> float | None:
 
 
 def _beta(truth: Truth, mean: float) -> np.ndarray:
-    total = 1 / truth.within - 1
+    return _quantiles(truth.within, mean)
+
+
+@cache
+def _quantiles(within: float, mean: float) -> np.ndarray:
+    total = 1 / within - 1
     return stats.beta.ppf((np.arange(_GRID) + 0.5) / _GRID, mean * total, (1 - mean) * total)
 
 

@@ -166,20 +166,20 @@ class Counted:
 def counted(samples: Sequence[Sample], flags: Flags, verdicts: Verdicts) -> Counted:
     """Puts requests, flags and verdicts together."""
     reasons: Counter[str] = Counter()
-    for sample in samples:
-        why = _left_out(sample, flags, verdicts)
-        if why is not None:
-            reasons[why] += 1
-    return Counted(
-        samples,
-        prompt_clusters(samples),
-        _bools(s.image is not None for s in samples),
-        _bools(s.id in verdicts.corrupted for s in samples),
-        _bools(s.outcome is not Outcome.OK or s.id in verdicts.regraded for s in samples),
-        _bools(s.id in flags.flagged for s in samples),
-        np.array([flags.flagged.get(s.id, 0.0) for s in samples], dtype=np.float64),
-        dict(reasons),
-    )
+    table = np.zeros((4, len(samples)), dtype=np.bool_)
+    flagged = np.zeros(len(samples), dtype=np.float64)
+    for i, sample in enumerate(samples):
+        flag = flags.flagged.get(sample.id)
+        corrupted = sample.id in verdicts.corrupted
+        lost = without_picture(sample, verdicts)
+        table[:, i] = sample.image is not None, corrupted, lost is not None, flag is not None
+        flagged[i] = flag or 0.0
+        if lost is not None or corrupted:
+            reasons[lost or "corrupted"] += 1
+        elif flag is None:
+            reasons[flags.reasons.get(sample.id, "no_score")] += 1
+    imaged, broken, gone, known = table
+    return Counted(samples, prompt_clusters(samples), imaged, broken, gone, known, flagged, dict(reasons))
 
 
 def without_picture(sample: Sample, verdicts: Verdicts) -> str | None:
@@ -188,19 +188,6 @@ def without_picture(sample: Sample, verdicts: Verdicts) -> str | None:
         given = sample.path is not None
         return (sample.reason if given else None) or sample.outcome.value
     return verdicts.regraded.get(sample.id)
-
-
-def _left_out(sample: Sample, flags: Flags, verdicts: Verdicts) -> str | None:
-    lost = without_picture(sample, verdicts)
-    if lost is not None:
-        return lost
-    if sample.id in verdicts.corrupted:
-        return "corrupted"
-    return None if sample.id in flags.flagged else flags.reasons.get(sample.id, "no_score")
-
-
-def _bools(values: Iterable[bool]) -> Bools:
-    return np.array(list(values), dtype=np.bool_)
 
 
 def prompt_clusters(samples: Sequence[Sample]) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 from mllmrisk import judges
@@ -57,12 +58,18 @@ class Judged:
     attributes: tuple[str, ...]
     threshold: Mapping[str, float]
     scores: Mapping[str, Mapping[str, Score]]
+    _read: dict[str | None, Flags] = field(default_factory=dict, compare=False, repr=False)
 
     def flags(self, category: str | None) -> Flags:
         """Flags of a category; None for any category that the judge sees.
 
         Of any category, an image is unscored only where no category could be scored.
         """
+        if category not in self._read:
+            self._read[category] = self._flags(category)
+        return self._read[category]
+
+    def _flags(self, category: str | None) -> Flags:
         if category is not None:
             level = self.threshold[category]
             given = self.scores[category]
@@ -72,7 +79,7 @@ class Judged:
                 f"at score >= {level:g}",
                 f"{self.scorer}/{category}",
             )
-        margins = self.margins()
+        margins = self.margins
         return Flags(
             {i: float(s.value >= 0.0) for i, s in margins.items() if s.value is not None},
             {i: s.reason or "failed" for i, s in margins.items() if s.value is None},
@@ -80,6 +87,7 @@ class Judged:
             f"{self.scorer}/{ANY}",
         )
 
+    @cached_property
     def margins(self) -> dict[str, Score]:
         """How far an image is above the threshold (below: negative) in the category where it is furthest above."""
         found: dict[str, Score] = {}
@@ -145,7 +153,7 @@ def judged(study: Study, judge: Judge, source: str = "") -> Judged:
     )
     if found.categories:
         # Thresholds may have changed since the last run of this folder: made anew each time.
-        study.store.add_scores(scorer, "native", found.margins(), ANY)
+        study.store.add_scores(scorer, "native", found.margins, ANY)
     return found
 
 
