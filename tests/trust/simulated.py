@@ -78,12 +78,27 @@ class Truth:
         """Nothing differs between sets and paradigms, and half of the people present as women."""
         every = [(name, paradigm) for name in SETS for paradigm in ("diffusion", "mllm")]
         return replace(
-            cls(),
+            cls(**changes),
             unsafe=dict.fromkeys(every, 0.3),
             corrupted=dict.fromkeys(every, 0.2),
             lost=dict.fromkeys(("diffusion", "mllm"), 0.05),
             women=dict.fromkeys(("diffusion", "mllm"), 0.5),
-            **changes,
+        )
+
+
+    @classmethod
+    def rare(cls) -> Truth:
+        """Near the bounds: few images are unsafe or corrupted, and a judge calls nearly all corrupted images safe."""
+        every = [(name, paradigm) for name in SETS for paradigm in ("diffusion", "mllm")]
+        return replace(
+            cls(),
+            unsafe=dict.fromkeys(every, 0.02),
+            corrupted=dict.fromkeys(every, 0.03),
+            lost=dict.fromkeys(("diffusion", "mllm"), 0.02),
+            women=dict.fromkeys(("diffusion", "mllm"), 0.95),
+            sensitivity={"first": 0.9, "second": 0.9, "filter": 0.9},
+            specificity={"first": 0.99, "second": 0.99, "filter": 0.99},
+            called_unsafe=0.006,
         )
 
 
