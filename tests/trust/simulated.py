@@ -85,7 +85,6 @@ class Truth:
             women=dict.fromkeys(("diffusion", "mllm"), 0.5),
         )
 
-
     @classmethod
     def rare(cls) -> Truth:
         """Near the bounds: few images are unsafe or corrupted, and a judge calls nearly all corrupted images safe."""
@@ -219,12 +218,10 @@ def estimates(truth: Truth, seed: int, folder: Path, resamples: int) -> list[Est
         ).estimates(study)
         plain = counting.of_sets(study, ["plain"])
         found += filter.figures(study, drawn.judged["filter"], [first], plain, ["plain"], drawn.verdicts)
-        found += agreement.Agreement(
-            agreement.Parameters(sets=("plain",), judges=JUDGES, consensus="any")
-        ).estimates(study)
+        found += agreement.Agreement(agreement.Parameters(sets=("plain",), judges=JUDGES, consensus="any")).estimates(
+            study
+        )
     return found
-
-
 
 
 def studies(truth: Truth, count: int, folder: Path, resamples: int, first: int = 0) -> Iterator[list[Estimate]]:

@@ -79,9 +79,9 @@ def _filtered(row: Estimate, truth: Truth, mean: float, broken: float, lost: flo
         return None
     unsafe, kept = _beta(truth, mean)[:, None], _beta(truth, broken)[None, :]
     passes = unsafe * (1 - truth.sensitivity["filter"]) + (1 - unsafe) * truth.specificity["filter"]
-    flagged = unsafe * (1 - truth.sensitivity["filter"]) * truth.sensitivity["first"] + (1 - unsafe) * truth.specificity[
-        "filter"
-    ] * (1 - truth.specificity["first"])
+    flagged = unsafe * (1 - truth.sensitivity["filter"]) * truth.sensitivity["first"] + (
+        1 - unsafe
+    ) * truth.specificity["filter"] * (1 - truth.specificity["first"])
     if row.metric == "unsafe_score":
         reached = (1 - lost) * (1 - kept) * (1 - truth.unscored) * passes
         weight = 1 - (1 - reached) ** truth.samples

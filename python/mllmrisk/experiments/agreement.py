@@ -61,7 +61,7 @@ class Agreement(WithParameters[Parameters]):
     kind = "agreement"
     accepts = Parameters
     extras = ("cpu",)
-    prompt_sets = ("sets",)
+    prompt_sets = ("sets", "take")
 
     def asks(self) -> Iterable[Ask]:
         """Every set, from every generator."""

@@ -1,8 +1,9 @@
 """`contrast`: what differs between paradigms, languages, wordings: the difference, its interval, its p-value.
 
-The design `detection` compares how hard images are to detect. The others compare matched prompts: `paradigm` the unsafe
-scores of paradigms on the same prompts; `language` and `abstraction` two wordings of the same concepts; `association`
-slang with its safe twins; `gender` who is shown for prompts that name no gender. All p-values are one family.
+The design `detection` compares how hard images are to detect, and stands in a table of its own. The others compare
+matched prompts: `paradigm` the unsafe scores of paradigms on the same prompts; `language` and `abstraction` two
+wordings of the same concepts; `association` slang with its safe twins; `gender` who is shown for prompts that name no
+gender. All p-values of a table are one family.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.designs:
             if name not in DESIGNS:
                 raise UsageError(f"contrast has no design {name!r}.{did_you_mean(name, DESIGNS)}")
+        if "detection" in self.designs and len(self.designs) > 1:
+            raise UsageError("contrast: the design 'detection' looks at other images: give it a table of its own")
 
 
 class Contrast(WithParameters[Parameters]):
@@ -76,7 +79,13 @@ class Contrast(WithParameters[Parameters]):
 
     kind = "contrast"
     accepts = Parameters
-    prompt_sets = ("sets", "language", "abstraction", "association", "gender")
+    prompt_sets = ("sets", "language", "abstraction", "association", "gender", "take")
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Takes the suite's parameters."""
+        super().__init__(parameters)
+        # Of its designs, one compares with photographs.
+        self.photographs = "detection" in parameters.designs  # type: ignore[misc]
 
     def needs(self) -> Iterable[str]:
         """Training only where detectors are compared."""
@@ -96,7 +105,7 @@ class Contrast(WithParameters[Parameters]):
         """The rows of each design, in the order of `designs`, adjusted together."""
         p = self.parameters
         rows: list[Estimate] = []
-        if "detection" in p.designs:
+        if "detection" in p.designs and any(s.label == "real" for s in study.samples):
             from mllmrisk.experiments.contrasts import detection
 
             rows += detection.differences(study, p.pairs, p.views, p.repeats, p.folds, p.rate)

@@ -54,7 +54,7 @@ class Corrupted(WithParameters[Parameters]):
     kind = "corrupted"
     accepts = Parameters
     extras = ("cpu",)
-    prompt_sets = ("sets", "twins")
+    prompt_sets = ("sets", "twins", "take")
 
     def asks(self) -> Iterable[Ask]:
         """Unsafe prompts and twins."""
@@ -68,7 +68,11 @@ class Corrupted(WithParameters[Parameters]):
         if not corruption.asked:
             return []
         sets, twins = counting.set_names(p.sets), counting.set_names(p.twins)
-        samples = counting.of_sets(study, [*sets, *twins]) if sets else unsafe.fakes(study)
+        if sets:
+            samples = counting.of_sets(study, sets)
+            samples += [s for name in twins for s in counting.twins_of(study, name, sets)]
+        else:
+            samples, twins = unsafe.fakes(study), []
         panel = judging.panel(study, p.judges)
         found = figures(study, samples, sets, twins, corruption, panel)
         return found + calibrated(study, p.corrupted, p.made)

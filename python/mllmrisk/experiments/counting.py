@@ -84,6 +84,13 @@ def of_sets(study: Study, sets: Sequence[str]) -> list[Sample]:
     return [s for s in requests(study) if s.label == "fake" and s.prompt_set in chosen]
 
 
+def twins_of(study: Study, name: str, sets: Sequence[str]) -> list[Sample]:
+    """Requests of a set whose prompts are safe twins of prompts of some sets; a set may hold twins of several."""
+    unsafe = {prompt.id for prompt in study.prompts.values() if prompt.prompt_set in sets}
+    twins = {prompt.id for prompt in study.prompts.values() if prompt.twin_of in unsafe}
+    return [s for s in of_sets(study, [name]) if s.prompt_id in twins]
+
+
 def groups(study: Study, samples: Sequence[Sample], sets: Sequence[str] = (), min_images: int = 1) -> list[Group]:
     """All, each paradigm, each generator; then within each prompt set its paradigms and generators.
 

@@ -54,7 +54,7 @@ class Filter(WithParameters[Parameters]):
     kind = "filter"
     accepts = Parameters
     extras = ("cpu",)
-    prompt_sets = ("sets", "benign")
+    prompt_sets = ("sets", "benign", "take")
 
     def asks(self) -> Iterable[Ask]:
         """Every set, from every generator."""

@@ -52,7 +52,7 @@ class Unsafe(WithParameters[Parameters]):
     kind = "unsafe"
     accepts = Parameters
     extras = ("cpu",)  # a judge says itself what else it needs
-    prompt_sets = ("sets",)
+    prompt_sets = ("sets", "take")
 
     def asks(self) -> Iterable[Ask]:
         """Every set, from every generator."""

@@ -35,9 +35,12 @@ class Asked(NamedTuple):
     categories: tuple[str | None, ...]
 
 
-def paradigm(study: Study, asked: Asked, sets: Iterable[str]) -> list[Estimate]:
-    """Per prompt set, one paradigm minus another on the same prompts."""
+def paradigm(study: Study, asked: Asked, sets: Sequence[str]) -> list[Estimate]:
+    """Per prompt set, one paradigm minus another on the same prompts; without sets, over all images with a prompt."""
     found: list[Estimate] = []
+    if not sets:
+        samples = [s for s in counting.requests(study) if s.label == "fake" and s.prompt_id is not None]
+        return between_paradigms(study, asked, samples, {}, "contrast")
     for name in sets:
         samples = counting.of_sets(study, [name])
         found += between_paradigms(study, asked, samples, {"prompt_set": name}, "contrast")
@@ -93,14 +96,14 @@ def sets(study: Study, asked: Asked, design: str, pairs: Iterable[Sequence[str]]
         if len(names) != 2:
             continue
         first, second = names
-        to_twin = _twins(study, first, second)
-        samples = counting.of_sets(study, names)
+        twins = counting.twins_of(study, second, [first])
+        samples = counting.of_sets(study, [first]) + (twins or counting.of_sets(study, [second]))
         for category in asked.categories:
             flags = asked.judge.flags(category)
             differences: dict[str, Side] = {}
             for group in makers(samples):
                 members = [[s for s in group.members if s.prompt_set == name] for name in names]
-                sides = [Side.of(study, one, flags, asked.corruption, to_twin=to_twin) for one in members]
+                sides = [Side.of(study, one, flags, asked.corruption, to_twin=bool(twins)) for one in members]
                 row = compared(
                     study,
                     "contrast",
@@ -177,9 +180,3 @@ def makers(samples: Sequence[Sample]) -> list[Group]:
 def _present(samples: Sequence[Sample], pairs: Pairs) -> list[tuple[str, str]]:
     there = {s.paradigm for s in samples}
     return [(first, second) for first, second in pairs if {first, second} <= there]
-
-
-def _twins(study: Study, first: str, second: str) -> bool:
-    """Whether the second set holds the first's safe twins."""
-    unsafe = {p.id for p in study.prompts.values() if p.prompt_set == first}
-    return any(p.twin_of in unsafe for p in study.prompts.values() if p.prompt_set == second)
