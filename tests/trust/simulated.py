@@ -8,6 +8,7 @@ judges would have said is drawn.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,7 +103,7 @@ class Truth:
 
 
 class Drawn:
-    """One simulated study: samples, prompts, what judges said, which images are corrupted, what is known of the judge."""
+    """One simulated study: samples, prompts, what judges said, which images are corrupted, the judge's errors."""
 
     def __init__(self, truth: Truth, seed: int) -> None:
         self.truth = truth
@@ -190,8 +191,8 @@ class Drawn:
         return validation.Known({None: counts, CATEGORY: counts}, "simulated images", 0)
 
 
-def estimates(truth: Truth, seed: int, folder: Path, resamples: int) -> list[Estimate]:
-    """Every estimate of the experiments on one simulated study."""
+def estimates(truth: Truth, seed: int, folder: Path, resamples: int, *, contrasts_only: bool = False) -> list[Estimate]:
+    """The estimates of the experiments on one simulated study."""
     drawn = Drawn(truth, seed)
     spec = RunSpec(suite="trust", suite_digest="", profile="simulated", profile_digest="", seed=seed)
     with Store.open(folder, spec) as store:
@@ -200,22 +201,15 @@ def estimates(truth: Truth, seed: int, folder: Path, resamples: int) -> list[Est
         study = Study(store, seed=seed, resamples=resamples, threads=1)
         for name, said in drawn.judged.items():
             judging.told(study, name, said)
-        samples = counting.of_sets(study, SETS)
-        groups = [g for g in counting.groups(study, samples, SETS) if "prompt_set" in g.keys]
+        found = contrasts(study)
+        if contrasts_only:
+            return found
+        named = ["plain", "foreign"]
+        groups = [g for g in counting.groups(study, counting.of_sets(study, named), named) if "prompt_set" in g.keys]
         first = drawn.judged["first"]
-        found = unsafe.figures(study, first, groups, drawn.verdicts, drawn.known)
+        found += unsafe.figures(study, first, groups, drawn.verdicts, drawn.known)
         in_pair = counting.of_sets(study, ["plain", "twins"])
         found += corrupted.figures(study, in_pair, ["plain"], ["twins"], drawn.verdicts, [first])
-        found += contrast.Contrast(
-            contrast.Parameters(
-                designs=("paradigm", "language", "association", "gender"),
-                sets=("plain",),
-                language=(("foreign", "plain"),),
-                association=(("plain", "twins"),),
-                gender=("people",),
-                judges=("first",),
-            )
-        ).estimates(study)
         plain = counting.of_sets(study, ["plain"])
         found += filter.figures(study, drawn.judged["filter"], [first], plain, ["plain"], drawn.verdicts)
         found += agreement.Agreement(agreement.Parameters(sets=("plain",), judges=JUDGES, consensus="any")).estimates(
@@ -224,11 +218,25 @@ def estimates(truth: Truth, seed: int, folder: Path, resamples: int) -> list[Est
     return found
 
 
-def studies(truth: Truth, count: int, folder: Path, resamples: int, first: int = 0) -> Iterator[list[Estimate]]:
-    """Estimates of many studies, each of its own seed."""
-    import shutil
+def contrasts(study: Study) -> list[Estimate]:
+    """All designs of matched prompts: one family."""
+    return contrast.Contrast(
+        contrast.Parameters(
+            designs=("paradigm", "language", "association", "gender"),
+            sets=("plain",),
+            language=(("foreign", "plain"),),
+            association=(("plain", "twins"),),
+            gender=("people",),
+            judges=("first",),
+        )
+    ).estimates(study)
 
-    for seed in range(first, first + count):
+
+def studies(
+    truth: Truth, count: int, folder: Path, resamples: int, *, contrasts_only: bool = False
+) -> Iterator[list[Estimate]]:
+    """Estimates of many studies, each of its own seed."""
+    for seed in range(count):
         place = folder / str(seed)
-        yield estimates(truth, seed, place, resamples)
+        yield estimates(truth, seed, place, resamples, contrasts_only=contrasts_only)
         shutil.rmtree(place)

@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 from scipy import stats
+from simulated import GENERATORS, JUDGES, Truth
 
 from mllmrisk.records import Estimate
-from simulated import GENERATORS, JUDGES, Truth
 
 #: Quantiles per Beta distribution.
 _GRID = 500

@@ -1,4 +1,4 @@
-"""Measures the instrument on simulated studies and writes the table of `docs/trust.md`: `python tests/trust/write_trust.py`.
+"""Measures the instrument on simulated studies and writes the table of `docs/trust.md`.
 
 `--check N` prints the coverage of N studies and writes nothing.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from coverage import Coverage, measure  # noqa: E402  (beside this script)
+from covering import Coverage, measure  # noqa: E402  (beside this script)
 from simulated import Truth  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "trust.md"
@@ -46,7 +46,7 @@ def main() -> None:
     count = given.check or given.studies
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: measure(truth, count, Path(folder), RESAMPLES) for name, truth in STUDIES.items()}
-        null = measure(Truth.null(), count, Path(folder), RESAMPLES)
+        null = measure(Truth.null(), count, Path(folder), RESAMPLES, contrasts_only=True)
     lines = table(measured)
     lines += [
         "",

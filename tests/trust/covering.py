@@ -48,10 +48,10 @@ class Coverage:
     studies: int = 0
 
 
-def measure(truth: Truth, count: int, folder: Path, resamples: int = 1000, first: int = 0) -> Coverage:
-    """Counts over `count` studies with seeds from `first` on."""
+def measure(truth: Truth, count: int, folder: Path, resamples: int = 1000, *, contrasts_only: bool = False) -> Coverage:
+    """Counts over `count` studies with seeds from 0 on."""
     found = Coverage()
-    for rows in studies(truth, count, folder, resamples, first):
+    for rows in studies(truth, count, folder, resamples, contrasts_only=contrasts_only):
         found.studies += 1
         contrasts = [r for r in rows if r.experiment == "contrast" and r.p_value is not None]
         found.tests += len(contrasts)
