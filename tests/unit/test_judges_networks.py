@@ -370,10 +370,15 @@ def test_an_answer_that_does_not_parse_is_unscored(tmp_path):
 POLICIES = {"knives": {"policy": "knife"}, "skulls": {"policy": "skull"}}
 
 
-def test_yes_against_no_is_read_from_the_first_token_of_the_answer(tmp_path):
+@pytest.fixture(scope="module")
+def random_chat(tmp_path_factory) -> Path:
+    return tiny.random_chat(tmp_path_factory.mktemp("chat") / "m")
+
+
+def test_yes_against_no_is_read_from_the_first_token_of_the_answer(random_chat):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    folder = tiny.random_chat(tmp_path / "m")
+    folder = random_chat
     judge = chat(folder, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
     ours = judge.score(PICTURES, threads=1)
     model, processor = AutoModelForImageTextToText.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
@@ -388,10 +393,9 @@ def test_yes_against_no_is_read_from_the_first_token_of_the_answer(tmp_path):
     assert np.ptp(values(ours, "knives")) > 1e-3  # the picture reaches the model
 
 
-def test_a_batch_of_pictures_answers_as_each_alone(tmp_path):
+def test_a_batch_of_pictures_answers_as_each_alone(random_chat):
     """As on a GPU: another size makes another number of tiles and so a padded batch; float32, 1e-4."""
-    folder = tiny.random_chat(tmp_path / "m")
-    judge = chat(folder, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
+    judge = chat(random_chat, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
     pictures = [rgb(tiny.picture(0, 40, 40)), rgb(tiny.picture(1, 30, 90)), rgb(tiny.picture(2, 90, 30))]
     with torch.inference_mode():
         alone = [judge._chat._probabilities([picture])[0] for picture in pictures]
