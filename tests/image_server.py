@@ -9,6 +9,7 @@ import base64
 import contextlib
 import email.utils
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -217,14 +218,23 @@ class Handler(BaseHTTPRequestHandler):
         self.json(200, {"data": [{"url": "data:image/jpeg;base64," + base64.b64encode(picture()).decode()}]})
 
 
+class Server(ThreadingHTTPServer):
+    """Clients that go away are part of the tests."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[Got]:
     """A server of its own on a free port of this machine."""
     got = Got()
     handler = type("Handler", (Handler,), {"got": got})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    server = Server(("127.0.0.1", 0), handler)
     got.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -3,6 +3,8 @@
 import email.utils
 import json
 import logging
+import os
+import signal
 import threading
 import time
 import traceback
@@ -345,10 +347,18 @@ def test_the_key_is_written_nowhere(
     assert not [text for text in found if KEY in text]
 
 
-def test_an_interrupt_wakes_who_waits(client: Client):
+def test_closing_wakes_who_waits(client: Client):
     """The provider asked for a long pause; closing does not wait for it."""
     generator = client.load()
-    thread = threading.Thread(target=lambda: ask(generator, "limited:60"))
+    said: list[str] = []
+
+    def wait() -> None:
+        try:
+            ask(generator, "limited:60")
+        except GeneratorError as wrong:
+            said.append(str(wrong))
+
+    thread = threading.Thread(target=wait)
     thread.start()
     while not client.server.bodies:
         time.sleep(0.005)
@@ -356,6 +366,19 @@ def test_an_interrupt_wakes_who_waits(client: Client):
     generator.close()
     thread.join(5)
     assert not thread.is_alive()
+    assert time.monotonic() - started < 3
+    assert said == ["generator api: it was closed"]
+
+
+def test_an_interrupt_does_not_wait_for_answers_under_way(client: Client):
+    generator = client.load()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(generator, "slow:4000")
+    generator.close()
+    timer.join()
     assert time.monotonic() - started < 3
 
 

@@ -6,13 +6,15 @@ request goes out, and the key is read from the environment and written nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -110,8 +112,6 @@ class OpenAI:
         )
         # The HTTP library that this version of the client is built on: httpx before 3, httpx2 since.
         self._http = import_module(self._openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-        self._downloads = self._http.Client(timeout=parameters.timeout, follow_redirects=True)
-        self._pool = ThreadPoolExecutor(parameters.concurrency, thread_name_prefix=common.name)
         self._pace = Pace(parameters.per_minute)
         self.budget = Budget(parameters.max_images, parameters.max_usd, common.usd or 0.0)
         self._lock = threading.Lock()
@@ -130,25 +130,41 @@ class OpenAI:
         """
         if self._fatal:
             raise GeneratorError(self._fatal)
-        futures = [self._pool.submit(self._make, request) for request in requests]
+        made: list[Made | None] = [None] * len(requests)
+        waiting = deque(enumerate(requests))
+
+        def work() -> None:
+            while waiting and not self._pace.stopped:
+                with contextlib.suppress(IndexError):
+                    index, request = waiting.popleft()
+                    made[index] = self._make(request)
+
+        # Daemons: after an interrupt nobody waits minutes for an answer that is still under way.
+        threads = [threading.Thread(target=work, daemon=True) for _ in requests[: self._parameters.concurrency]]
         try:
-            wait(futures)
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         except BaseException:
             self._pace.stop()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._client.close()
             raise
-        made = [future.result() for future in futures]
-        if self._fatal:
-            raise GeneratorError(self._fatal, made)
-        return [one for one in made if one is not None]
+        done = [one for one in made if one is not None]
+        if self._fatal or len(done) < len(requests):
+            raise GeneratorError(self._fatal or f"{self._what}: it was closed", made)
+        return done
 
     def close(self) -> None:
-        """Closes connections and threads."""
+        """Closes connections; who waits is woken."""
         self._pace.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
         self._client.close()
-        self._downloads.close()
+        if "_downloads" in vars(self):
+            self._downloads.close()
+
+    @cached_property
+    def _downloads(self) -> Any:
+        """A client without the key, for images behind a URL; made when the first comes."""
+        return self._http.Client(timeout=self._parameters.timeout, follow_redirects=True)
 
     def __repr__(self) -> str:
         """Name and model; never the key."""
