@@ -7,8 +7,6 @@ request goes out, and the key is read from the environment and written nowhere.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import os
 import random
 import threading
 import time
@@ -24,11 +22,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mllmrisk import images
-from mllmrisk.errors import GeneratorError, ImageError, UsageError
+from mllmrisk.errors import GeneratorError, ImageError
 from mllmrisk.extras import optional
 from mllmrisk.generators import answers
 from mllmrisk.generators.answers import AgainError, Answer, FatalError, FaultyError, RefusedError
 from mllmrisk.generators.base import Common, Made, Request
+from mllmrisk.generators.endpoint import Parameters, check, fields, key
 from mllmrisk.generators.pace import Budget, Pace, StoppedError
 from mllmrisk.records import Outcome
 
@@ -36,51 +35,6 @@ from mllmrisk.records import Outcome
 GIVE_UP = 10
 #: Failures after which an image may have been made, and billed, all the same.
 _MAYBE_BILLED = ("timeout", "connection", "malformed_response")
-_RESERVED = ("model", "prompt", "n", "stream")
-
-
-class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Keys of a TOML of the kind `openai`. An empty string is not sent.
-
-    Attributes:
-        base_url: up to and with `/v1`.
-        key_env: the environment variable that holds the key; empty for a server that takes none.
-        size, quality, moderation, output_format, response_format: as the endpoint has them. GPT Image models refuse
-            `response_format`; most other endpoints need `b64_json`.
-        extra: further fields of the request's body.
-        seed_field: the field that takes a seed; empty where the endpoint has none, and then images cannot be repeated.
-        concurrency: requests at once.
-        per_minute: requests a minute at most, evenly spaced.
-        max_images, max_usd: what one call of mllmrisk may spend; a resumed one starts anew.
-        usd_per_million: prices of `input` and `output` tokens, for a cost by the provider's own count.
-        timeout: seconds for one answer, to its last byte.
-        attempts: of one request.
-        first_wait, longest_wait: seconds between attempts, doubling and jittered.
-        longest_pause: the longest `Retry-After` that is obeyed; a longer one ends the run.
-        max_bytes: largest answer and largest image.
-    """
-
-    model: str
-    base_url: str = "https://api.openai.com/v1"
-    key_env: str = "OPENAI_API_KEY"
-    size: str = ""
-    quality: str = ""
-    moderation: str = ""
-    output_format: str = ""
-    response_format: str = ""
-    extra: dict[str, Any] = {}
-    seed_field: str = ""
-    concurrency: int = 4
-    per_minute: float | None = None
-    max_images: int | None = None
-    max_usd: float | None = None
-    usd_per_million: dict[str, float] = {}
-    timeout: float = 300.0
-    attempts: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    longest_pause: float = 900.0
-    max_bytes: int = 64 << 20
 
 
 class OpenAI:
@@ -104,9 +58,9 @@ class OpenAI:
         self._what = f"generator {common.name}"
         self._openai = optional("openai", self._what, "api")
         self._tenacity = optional("tenacity", self._what, "api")
-        _check(parameters, common, self._what)
+        check(parameters, common, self._what)
         self._parameters = parameters
-        self._key = _key(parameters.key_env, self._what)
+        self._key = key(parameters.key_env, self._what)
         self._client = self._openai.OpenAI(
             api_key=self._key or "none", base_url=parameters.base_url, max_retries=0, timeout=parameters.timeout
         )
@@ -117,7 +71,7 @@ class OpenAI:
         self._lock = threading.Lock()
         self._fatal: str | None = None
         self._in_vain = 0
-        self._fields = _fields(parameters)
+        self._fields = fields(parameters)
         self.batch = 2 * parameters.concurrency  # a slow answer does not leave the other threads idle
         self.identity = self._identify()
 
@@ -224,12 +178,12 @@ class OpenAI:
         """
         self._pace.wait()
         facts["attempts"] = str(int(facts.get("attempts", "0")) + 1)
-        fields = dict(self._fields)
+        body_fields = dict(self._fields)
         if self._parameters.seed_field:
-            fields[self._parameters.seed_field] = request.seed
+            body_fields[self._parameters.seed_field] = request.seed
         try:
             call = self._client.images.with_streaming_response.generate(
-                model=self._parameters.model, prompt=request.prompt, extra_body=fields
+                model=self._parameters.model, prompt=request.prompt, extra_body=body_fields
             )
             with call as response:
                 if told := response.headers.get("x-request-id"):
@@ -352,48 +306,3 @@ class OpenAI:
             "seed": f"sent as {seed}" if seed else "not sent: the endpoint takes none",
             "versions": {"openai": version("openai"), "tenacity": version("tenacity")},
         }
-
-
-def _fields(parameters: Parameters) -> dict[str, Any]:
-    names = ("size", "quality", "moderation", "output_format", "response_format")
-    given = {name: getattr(parameters, name) for name in names}
-    return {**{name: value for name, value in given.items() if value}, **parameters.extra}
-
-
-def _key(name: str, what: str) -> str:
-    if not name:
-        return ""
-    found = os.environ.get(name, "").strip()
-    if not found:
-        raise UsageError(f"{what}: set the environment variable {name} to your key")
-    return found
-
-
-def _check(parameters: Parameters, common: Common, what: str) -> None:
-    """Refuses what cannot be meant."""
-    address = urlsplit(parameters.base_url)
-    if address.scheme not in {"http", "https"} or not address.hostname:
-        raise UsageError(f"{what}: base_url is no web address: {parameters.base_url}")
-    if address.username or address.password or address.query:
-        raise UsageError(f"{what}: base_url must not hold credentials; name the variable with the key in key_env")
-    if address.scheme == "http" and parameters.key_env and not _nearby(address.hostname):
-        raise UsageError(f"{what}: the key would travel unencrypted to {address.hostname}: use https")
-    for name in _RESERVED:
-        if name in parameters.extra:
-            raise UsageError(f"{what}: `extra` cannot set {name!r}")
-    if parameters.concurrency < 1 or parameters.attempts < 1:
-        raise UsageError(f"{what}: `concurrency` and `attempts` are at least 1")
-    if min(parameters.timeout, parameters.per_minute or 1.0) <= 0:
-        raise UsageError(f"{what}: `timeout` and `per_minute` are positive")
-    if unknown := sorted(set(parameters.usd_per_million) - {"input", "output"}):
-        raise UsageError(f"{what}: usd_per_million has prices of `input` and `output` tokens, not {unknown[0]!r}")
-    if parameters.max_usd is not None and not common.usd:
-        raise UsageError(f"{what}: max_usd needs the price of an image (`usd`)")
-
-
-def _nearby(host: str) -> bool:
-    """Whether a host is this machine or an address of a private network."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost"
