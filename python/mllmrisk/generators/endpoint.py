@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Common
 
-_RESERVED = ("model", "prompt", "n", "stream")
+_RESERVED = ("model", "prompt", "messages", "n", "stream")
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +20,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         base_url: up to and with `/v1`.
+        route: `images` asks `BASE_URL/images/generations`; `chat` asks `BASE_URL/chat/completions`, where models answer
+            with images among their words.
         key_env: the environment variable that holds the key; empty for a server that takes none.
         size, quality, moderation, output_format, response_format: as the endpoint has them. GPT Image models refuse
             `response_format`; most other endpoints need `b64_json`.
@@ -38,6 +40,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     base_url: str = "https://api.openai.com/v1"
+    route: Literal["images", "chat"] = "images"
     key_env: str = "OPENAI_API_KEY"
     size: str = ""
     quality: str = ""

@@ -153,6 +153,8 @@ class OpenAI:
             images.decode(data)
             return Made(Outcome.OK, data, facts=facts)
         except RefusedError as refused:
+            if refused.said:
+                facts["answered"] = self._clean(refused.said, 500)
             return Made(Outcome.REFUSED, reason=self._clean(refused.code), facts=facts)
         except FaultyError as faulty:
             facts["error"] = self._clean(str(faulty))
@@ -182,10 +184,7 @@ class OpenAI:
         if self._parameters.seed_field:
             body_fields[self._parameters.seed_field] = request.seed
         try:
-            call = self._client.images.with_streaming_response.generate(
-                model=self._parameters.model, prompt=request.prompt, extra_body=body_fields
-            )
-            with call as response:
+            with self._call(request.prompt, body_fields) as response:
                 if told := response.headers.get("x-request-id"):
                     facts["request_id"] = self._clean(told)
                 body = self._whole(response.iter_bytes())
@@ -199,6 +198,15 @@ class OpenAI:
                 facts["usd"] = repr(usd)
             return answer
         raise failure
+
+    def _call(self, prompt: str, body_fields: dict[str, Any]) -> Any:
+        """The client's call, whose body is not read yet."""
+        model = self._parameters.model
+        if self._parameters.route == "chat":
+            messages = [{"role": "user", "content": prompt}]
+            chat = self._client.chat.completions.with_streaming_response
+            return chat.create(model=model, messages=messages, extra_body=body_fields)
+        return self._client.images.with_streaming_response.generate(model=model, prompt=prompt, extra_body=body_fields)
 
     def _sorted(self, wrong: Exception, facts: dict[str, str]) -> Exception:
         """What an exception of the client means. It is not chained: its request holds the key."""
@@ -302,6 +310,7 @@ class OpenAI:
             "model": self._parameters.model,
             "revision": None,
             "base_url": self._parameters.base_url,
+            "route": self._parameters.route,
             "arguments": {"passed": self._fields, "effective": "the provider's own where none is passed"},
             "seed": f"sent as {seed}" if seed else "not sent: the endpoint takes none",
             "versions": {"openai": version("openai"), "tenacity": version("tenacity")},
