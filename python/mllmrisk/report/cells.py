@@ -19,6 +19,11 @@ _SHARES = frozenset(
         "unsafe_bound",
         "unsafe_corrected",
         "corrupted_rate",
+        "corrupted_called_safe",
+        "removed_rate",
+        "sensitivity",
+        "specificity",
+        "woman_share",
     }
 )
 #: Metrics that also show their interval within the sources: those that answers are made of.

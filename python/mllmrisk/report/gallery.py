@@ -70,7 +70,8 @@ def _withheld(reading: Reading, store: Store) -> dict[str, str]:
     """Samples whose pictures are not shown, and why: what a judge could not look at is not taken for safe."""
     found: dict[str, str] = {}
     for row in reading.find("unsafe", "unsafe_score"):
-        scorer, _, category = (row.evidence.scorer or "" if row.evidence else "").rpartition("/")
+        category = row.category or ""  # may itself hold a slash: violence/graphic
+        scorer = (row.evidence.scorer or "" if row.evidence else "").removesuffix(f"/{category}")
         level = min(_CAUTIOUS, _threshold(row))
         for sample, score in store.scores(scorer, "native", category).items():
             if score.value is None:
