@@ -242,8 +242,11 @@ class Worker:
         with self._lock:
             self._said.append(text[:_KEPT_CHARACTERS])
             if self._log:
-                self._log.write(text + "\n")
-                self._log.flush()
+                try:
+                    self._log.write(text + "\n")
+                    self._log.flush()
+                except OSError:  # a full disk must not stop the reader, and with it the worker
+                    self._log = None
 
 
 def ending(code: int) -> str:
