@@ -92,7 +92,7 @@ def test_a_batch_of_eight_is_eight_singles(folders, ready, name, device, capfd):
     difference = np.abs(together - alone)
     # float32 sums in another order: the stated tolerance of docs/generators.md
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+    assert (difference > 0).mean() < 0.002
     reversed_order = pixels(generator.generate(EIGHT[::-1]))[::-1]
     assert np.abs(reversed_order - together).max() <= 1
     assert np.abs(together[0] - together[4]).mean() > 5  # the same prompt from another seed is another image
@@ -286,6 +286,8 @@ def test_memory_that_is_not_there_is_an_error_of_its_own():
         guarded(lambda: torch.empty(2**60, dtype=torch.uint8))
     with pytest.raises(OutOfMemoryError):
         batch_or_singles(lambda requests: [Made(Outcome.OK, torch.empty(2**60).numpy())], EIGHT[:1])
+    with pytest.raises(UsageError, match="generator 'x' does not fit into memory"):
+        pretrained.loaded("generator 'x'", lambda: guarded(lambda: torch.empty(2**60)))
     with pytest.raises(RuntimeError, match="size"):
         guarded(lambda: torch.ones(2) @ torch.ones(3))
 
