@@ -33,6 +33,7 @@ KEYS = {
     "sd3": {"extra": {"max_sequence_length": 16}},
     "pixart": {"extra": {"clean_caption": False, "use_resolution_binning": False, "max_sequence_length": 16}},
     "flux": {"guidance": 3.5, "extra": {"max_sequence_length": 16}},
+    "qwen_image": {"negative_prompt": " ", "extra": {"true_cfg_scale": 4.0}},
 }
 CLASSES = {
     "sd1": "StableDiffusionPipeline",
@@ -40,6 +41,7 @@ CLASSES = {
     "sd3": "StableDiffusion3Pipeline",
     "pixart": "PixArtSigmaPipeline",
     "flux": "FluxPipeline",
+    "qwen_image": "QwenImagePipeline",
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -133,7 +135,8 @@ def test_the_record_says_how_to_make_them_again(folders, ready, name):
     assert {"torch", "diffusers", "transformers", "python"} <= set(identity["versions"])
     effective = identity["effective"]
     assert effective["arguments"]["num_inference_steps"] == 2
-    assert effective["arguments"]["guidance_scale"] is not None  # also where the TOML is silent
+    guidance = "true_cfg_scale" if name == "qwen_image" else "guidance_scale"
+    assert effective["arguments"][guidance] > 0  # also where the TOML is silent
     assert effective["scheduler"]["class"] == type(generator._pipeline.scheduler).__name__
     assert effective["scheduler"]["num_train_timesteps"] == 1000
     assert effective["safety_checker"] is False
