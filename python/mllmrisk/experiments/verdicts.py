@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mllmrisk import images, judges
 from mllmrisk.experiments import corruption, judging, related
@@ -27,6 +29,8 @@ from mllmrisk.store import Vector
 SCORER = "corruption"
 #: The stored vectors of perceptual hashes, with their version.
 _HASH = "phash:1"
+#: Grey levels by which the means of two images' parts may differ if they are one picture, compressed again.
+_SAME = 6.0
 #: Images per transaction.
 _BATCH = 256
 #: Root of the made examples' seeds.
@@ -140,8 +144,29 @@ def _repeated(study: Study) -> set[str]:
     hashes = _hashes(study)
     seen = [s for s in study.samples if s.label == "fake" and s.id in hashes]
     codes = np.array([hashes[s.id] for s in seen], dtype=np.uint64)
-    groups = corruption.duplicates(codes, seen, concepts=_concepts(study))
-    return {sample for group in groups for sample in group.samples}
+    concepts = _concepts(study)
+    groups = corruption.duplicates(codes, seen, concepts=concepts)
+    by_id = {s.id: s for s in seen}
+    found: set[str] = set()
+    for group in groups:
+        members = [by_id[sample] for sample in group.samples]
+        small = np.stack([_small(study.path(s)) for s in members])
+        # A hash knows no colour: the same shape in another one is another picture.
+        near = np.abs(small - np.median(small, axis=0)).max(axis=(1, 2, 3)) <= _SAME
+        same = [s for s, take in zip(members, near, strict=True) if take]
+        if len({concepts.get(str(s.prompt_id), str(s.prompt_id)) for s in same}) >= corruption.PROMPTS:
+            found.update(s.id for s in same)
+    return found
+
+
+def _small(path: Path) -> NDArray[np.float64]:
+    """(8, 8, 3) means of an image's parts, in grey levels."""
+    pixels = images.decode(path).astype(np.float64)
+    for axis in (0, 1):
+        edges = np.linspace(0, pixels.shape[axis], 9).astype(np.int64)
+        sums = np.add.reduceat(pixels, edges[:-1], axis=axis)
+        pixels = sums / np.diff(edges).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    return pixels
 
 
 def _hashes(study: Study) -> dict[str, int]:
