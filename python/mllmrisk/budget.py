@@ -94,8 +94,8 @@ def _generation_lines(asked: Plan) -> Iterable[str]:
     for order in asked.orders:
         images = order.n_prompts * order.samples * len(makers)
         yield (
-            f"  {order.described.common.name:<{width}}  {order.n_prompts:>6,} prompts x {len(makers)} generators x "
-            f"{order.samples:>2} = {images:>7,} images  ({', '.join(order.asked_by)})"
+            f"  {order.described.common.name:<{width}}  {_number(order.n_prompts):>6} prompts x {len(makers)} generators x "
+            f"{order.samples:>2} = {_number(images):>7} images  ({', '.join(order.asked_by)})"
             + ("  [texts not at hand]" if order.missing else "")
         )
     told = totals(asked)
@@ -124,3 +124,7 @@ _WORDS = {
 
 def _amount(value: float | None, unit: float, word: str) -> str:
     return "not known" if value is None else f"about {value / unit:,.1f} {word}"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count else "?"

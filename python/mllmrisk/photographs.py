@@ -1,20 +1,23 @@
-"""Real images of a run that is given none: the embedded world, taken by its simulated camera.
+"""Real images of a run that is given none by hand: a manifest of the user's, or the embedded world's camera.
 
-Each benign caption has its photographs, so that real and generated images show the same things and a detector cannot
-tell them apart by what they show.
+In the world each benign caption has its photographs, so that real and generated images show the same things and a
+detector cannot tell them apart by what they show.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from mllmrisk import config, world
+from mllmrisk import config, manifest, world
 from mllmrisk.errors import UsageError
+from mllmrisk.manifest import Manifest
+from mllmrisk.prompts import places
 from mllmrisk.records import Prompt, Sample
 
 
@@ -29,11 +32,52 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     per_caption: int = 3
 
 
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest of photographs, in the user's folder of prompts unless its path is absolute.
+
+    Attributes:
+        published: where the photographs can be had, in words.
+    """
+
+    kind: Literal["manifest"]
+    file: str
+    published: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the manifest is."""
+        return places.home() / self.file
+
+
 class Photograph(NamedTuple):
     """A photograph that is to be taken: its sample, and what gives its bytes."""
 
     sample: Sample
     take: Callable[[], bytes]
+
+
+def check(table: Mapping[str, Any]) -> None:
+    """Refuses a profile's `[photographs]` that cannot be used.
+
+    Raises:
+        UsageError: the table is wrong, or its manifest is not there.
+    """
+    asked = _asked(table)
+    if isinstance(asked, Given) and not asked.path.exists():
+        raise UsageError(f"no photographs: there is no {asked.path}. {asked.published}; or give them with --images")
+
+
+def given(table: Mapping[str, Any], limit: int | None) -> Manifest | None:
+    """The manifest that a profile's `[photographs]` names, or None where they are taken by the camera."""
+    asked = _asked(table)
+    return manifest.read(asked.path, limit, both=False) if isinstance(asked, Given) else None
+
+
+def _asked(table: Mapping[str, Any]) -> World | Given:
+    kinds: dict[object, type[World] | type[Given]] = {"world": World, "manifest": Given}
+    if table.get("kind") not in kinds:
+        raise UsageError(f"photographs: kind must be one of {', '.join(map(str, kinds))}, not {table.get('kind')!r}")
+    return config.converted(dict(table), kinds[table.get("kind")])
 
 
 def planned(table: Mapping[str, Any], captions: Sequence[Prompt], seed: int) -> list[Photograph]:
@@ -48,7 +92,9 @@ def planned(table: Mapping[str, Any], captions: Sequence[Prompt], seed: int) -> 
     Raises:
         UsageError: the table is wrong, or a caption does not say which scene it names.
     """
-    asked = config.converted(dict(table), World)
+    asked = _asked(table)
+    if isinstance(asked, Given):
+        raise TypeError("photographs of a manifest are given, not taken")
     first: dict[world.Scene, Prompt] = {}
     for prompt in captions:
         try:

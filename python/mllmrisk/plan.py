@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mllmrisk import config, generators, inference, manifest, prompts
+from mllmrisk import config, generators, inference, manifest, photographs, prompts
 from mllmrisk.errors import MissingExtraError, UsageError
 from mllmrisk.experiments import EXPERIMENTS
 from mllmrisk.experiments.base import Experiment
@@ -51,7 +51,7 @@ class Order(NamedTuple):
     Attributes:
         samples: per prompt and generator.
         asked_by: kinds of the experiments that want them; `captions` for the suite's benign captions.
-        n_prompts: prompts; what the set's TOML says where the texts are not at hand.
+        n_prompts: prompts; what the set's TOML says where the texts are not at hand, 0 where nobody says it.
         texts: the prompts; empty where they are not at hand.
         missing: why not, and where they are published.
     """
@@ -142,10 +142,10 @@ def plan(request: Request) -> Plan:
 
 
 def require(asked: Plan) -> None:
-    """Refuses a plan whose prompt texts are not at hand.
+    """Refuses a plan whose prompt texts or photographs are not at hand.
 
     Raises:
-        UsageError: which sets are missing and where they are published.
+        UsageError: which are missing and where they are published.
     """
     missing = [order for order in asked.orders if order.missing is not None]
     if missing:
@@ -155,6 +155,8 @@ def require(asked: Plan) -> None:
             f"{len(missing)} prompt set(s) are not at hand:\n{lines}\n"
             f'put the files there, or leave a set out in a profile of your own ([prompts] with {example} = "")'
         )
+    if asked.given is None and asked.captions is not None and asked.profile.photographs:
+        photographs.check(asked.profile.photographs)
 
 
 class _Builder:
@@ -202,18 +204,22 @@ class _Builder:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
                 filled[name] = [*(filled.get(name) or getattr(self._profile, name)), *more]
+        without = f"{kind}: not measured, since there are no photographs to compare with (--images)."
         if factory.photographs and not self._photographs:
-            self.notes.append(f"{kind}: not measured, since there are no photographs to compare with (--images).")
+            self.notes.append(without)
             return
-        for name in factory.prompt_sets:
-            if name in filled:
-                filled[name] = self._resolved(filled[name]) if self._generating else filled[name]
-                if filled[name] in ([], "", None):
-                    self.notes.append(f"{kind}: not measured, since the profile leaves its prompt sets out.")
-                    return
+        named = [name for name in factory.prompt_sets if filled.get(name)]
+        if self._generating:
+            filled.update({name: self._resolved(filled[name]) for name in named})
+            if named and not any(filled[name] for name in named):
+                self.notes.append(f"{kind}: not measured, since the profile leaves its prompt sets out.")
+                return
         if not self._generating and "sets" in factory.prompt_sets:
             filled.pop("sets", None)  # all images that are given
         experiment = factory(config.parameters(filled, factory.accepts, f"suite {self._suite.name}, experiment {kind}"))
+        if experiment.photographs and not self._photographs:
+            self.notes.append(without)
+            return
         for extra in experiment.needs():
             _check_extra(kind, extra)
         self.experiments.append(experiment)
@@ -241,7 +247,7 @@ class _Builder:
         if any(isinstance(part, str) for part in value) and any(not isinstance(part, str) for part in value):
             raise UsageError(f"suite {self._suite.name}: prompt sets and lists of them are mixed: {value}")
         if all(isinstance(part, str) for part in value):
-            return [part for part in found if part]
+            return list(dict.fromkeys(part for part in found if part))
         whole = zip(found, value, strict=True)
         return [part for part, before in whole if len(part) == len(before)]  # a pair needs both
 
@@ -270,10 +276,9 @@ class _Builder:
             texts = prompts.read(described, take)
             count = len(texts)
         except UsageError as wrong:
-            if described.common.rows is None:
-                raise
             missing = str(wrong)
-            count = described.common.rows if take is None else min(take, described.common.rows)
+            expected = described.common.expected or 0
+            count = expected if take is None else min(take, expected)
         if self._request.limit is not None:
             texts, count = texts[: self._request.limit], min(count, self._request.limit)
         return Order(described, samples, kinds, count, texts, missing)

@@ -78,7 +78,7 @@ def _images(store: Store, asked: Plan, request: Request, seconds: dict[str, floa
             ingest(store, asked.given, tell)
             first = len(asked.given.entries)
         elif asked.profile.photographs and asked.captions is not None:
-            first = _photographs(store, asked, tell)
+            first = _photographs(store, asked, request, tell)
     if asked.generators:
         with _timed(seconds, "generate"):
             orders = [(prompt, order.samples) for order in asked.orders for prompt in order.texts]
@@ -107,8 +107,12 @@ def _study(
     )
 
 
-def _photographs(store: Store, asked: Plan, tell: Progress) -> int:
+def _photographs(store: Store, asked: Plan, request: Request, tell: Progress) -> int:
     """Takes the profile's photographs that are not there yet, and returns how many there are."""
+    given = photographs.given(asked.profile.photographs, request.limit)
+    if given is not None:
+        ingest(store, given, tell)
+        return len(given.entries)
     captions = [
         prompt
         for order in asked.orders

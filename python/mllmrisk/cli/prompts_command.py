@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -52,7 +51,6 @@ def command(action: str, name: str, reveal: bool, most: int, force: bool, as_jso
 
 def _facts(described: prompts.Described, source: PromptSource, found: Sequence[Prompt]) -> dict[str, Any]:
     common, seen = described.common, source.seen
-    ids = hashlib.sha256("\n".join(sorted(f"{p.id} {key_of(p.text)}" for p in found)).encode()).hexdigest()
     return {
         "set": common.name,
         "about": common.about,
@@ -70,7 +68,6 @@ def _facts(described: prompts.Described, source: PromptSource, found: Sequence[P
         "file": str(seen.file) if seen else None,
         "sha256": seen.sha256 if seen else None,
         "pinned": bool(described.parameters.get("sha256")),
-        "content": ids[:16],
     }
 
 
@@ -91,9 +88,14 @@ def _list(found: Sequence[Prompt], reveal: bool, most: int) -> None:
     for prompt in found[:most]:
         what = " ".join(prompt.text.split()) if reveal else key_of(prompt.text)
         marks = [prompt.language, prompt.level, prompt.category, prompt.twin_of and f"twin of {prompt.twin_of}"]
-        click.echo(f"{prompt.id}  {what}  ({', '.join(filter(None, marks))})")
+        click.echo(_printable(f"{prompt.id}  {what}  ({', '.join(filter(None, marks))})"))
     if len(found) > most:
         click.echo(f"... and {len(found) - most} more (--most N, or --json for all)")
+
+
+def _printable(line: str) -> str:
+    """The line without what could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _told(prompt: Prompt, reveal: bool) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Experiment(Protocol):
     kind: str
     accepts: type[msgspec.Struct]
     prompt_sets: ClassVar[tuple[str, ...]]
-    photographs: ClassVar[bool]
+    photographs: bool
 
     def __init__(self, parameters: Any) -> None:
         """Takes an instance of `accepts`."""
@@ -52,7 +52,7 @@ class WithParameters(Generic[P]):
 
     extras: ClassVar[tuple[str, ...]] = ("train", "cpu")
     prompt_sets: ClassVar[tuple[str, ...]] = ()
-    photographs: ClassVar[bool] = False
+    photographs: bool = False
 
     def __init__(self, parameters: P) -> None:
         """Takes the suite's parameters."""

@@ -85,7 +85,7 @@ class Contrast(WithParameters[Parameters]):
         """Takes the suite's parameters."""
         super().__init__(parameters)
         # Of its designs, one compares with photographs.
-        self.photographs = "detection" in parameters.designs  # type: ignore[misc]
+        self.photographs = "detection" in parameters.designs
 
     def needs(self) -> Iterable[str]:
         """Training only where detectors are compared."""

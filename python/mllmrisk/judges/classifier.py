@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from mllmrisk import config
@@ -27,7 +28,7 @@ class Recipe(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["transformers-classifier"]
     model: Network
     categories: dict[str, Category]
-    attributes: dict[str, Attribute] = {}
+    attributes: dict[str, Attribute] = msgspec.field(default_factory=dict)
     activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
 
     def __post_init__(self) -> None:
@@ -101,7 +102,7 @@ class Classifier:
 
 
 def _columns(recipe: Recipe, labels: list[str], what: str) -> dict[str, tuple[list[int], str]]:
-    found = {}
+    found: dict[str, tuple[list[int], str]] = {}
     for name, part in (recipe.categories | recipe.attributes).items():
         unknown = sorted(set(part.labels) - set(labels))
         if unknown or not part.labels:

@@ -72,12 +72,16 @@ def paint(pipeline: StableDiffusion3Pipeline, texts: Sequence[str], seed: int = 
     return np.concatenate(made)
 
 
-def write(model: JanusForConditionalGeneration, processor: JanusProcessor, texts: Sequence[str], seed: int = 0) -> Pictures:
+def write(
+    model: JanusForConditionalGeneration, processor: JanusProcessor, texts: Sequence[str], seed: int = 0
+) -> Pictures:
     """`(n, 96, 96, 3)` uint8 from the Janus model."""
     made = []
     for at in range(0, len(texts), BATCH):
         torch.manual_seed(seed + at)
-        inputs = processor(text=list(texts[at : at + BATCH]), generation_mode="image", padding=True, return_tensors="pt")
+        inputs = processor(
+            text=list(texts[at : at + BATCH]), generation_mode="image", padding=True, return_tensors="pt"
+        )
         words = model.generate(**inputs, generation_mode="image")
         with torch.no_grad():
             pixels = model.decode_image_tokens(words).float()

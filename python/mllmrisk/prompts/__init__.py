@@ -81,7 +81,11 @@ def read(described: Described, take: int | None = None) -> list[Prompt]:
     Raises:
         UsageError: see :meth:`~mllmrisk.prompts.base.PromptSource.read`.
     """
-    found = source(described).read()
+    return pick(source(described).read(), take)
+
+
+def pick(found: list[Prompt], take: int | None) -> list[Prompt]:
+    """`take` of the prompts: the lowest hashes of ids, in the order of the set; a larger `take` adds to a smaller."""
     if take is None or take >= len(found):
         return found
     chosen = set(sorted(range(len(found)), key=lambda i: hashlib.sha256(found[i].id.encode()).digest())[:take])

@@ -94,7 +94,7 @@ def _filled(template: str, scene: Scene) -> str:
 def _row(scene: Scene, text: str, key: str | None = None, **more: str) -> dict[str, str]:
     name = concept(scene)
     category = {"category": scene.category} if scene.category else {}
-    truth = {"thing": scene.subject, "colour": scene.colour, "place": scene.place}
+    truth = {"subject": scene.subject, "colour": scene.colour, "place": scene.place}
     return {"id": key or name, "text": text, "concept": name, **category, **truth, **more}
 
 
@@ -125,7 +125,7 @@ def _neutral() -> Iterator[dict[str, str]]:
             words = {"colour": COLOUR_WORDS[colour].literal, "place": PLACE_WORDS[place].literal}
             text = templates[number % len(templates)].format(person=person, **words)
             name = f"{person}-{colour}-{place}"
-            yield {"id": name, "text": text, "concept": name, "thing": person, "colour": colour, "place": place}
+            yield {"id": name, "text": text, "concept": name, "subject": person, "colour": colour, "place": place}
 
 
 def sets() -> dict[str, Set]:

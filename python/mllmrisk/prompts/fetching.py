@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -43,9 +43,11 @@ def download(urls: Sequence[str], target: Path, sha256: str | None) -> Path:
             _get(url, target, sha256)
         except UsageError as wrong:
             reasons.append(f"{url}: {wrong}")
+        except HTTPError as wrong:
+            reasons.append(f"{url}: the server answers {wrong.code} {wrong.reason}")
         except (OSError, HTTPException) as wrong:  # URLError is an OSError
             reason = wrong.reason if isinstance(wrong, URLError) else wrong
-            reasons.append(f"{url}: {reason or type(wrong).__name__}")
+            reasons.append(f"{url}: {reason}")
         else:
             return target
     raise UsageError("; ".join(reasons) or "no URL to fetch from")

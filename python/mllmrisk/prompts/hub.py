@@ -65,12 +65,12 @@ class Hub(_Table):
                 local_files_only=local,
                 force_download=force,
             )
-        except (OSError, ValueError) as wrong:  # the hub's errors are of these; a bad name is a ValueError
+        except Exception as wrong:  # the errors of the hub and of its transport share no class
             what = f"prompt set {self.common.name}: {keys.file} of {keys.repo} at {keys.revision}"
             if local:
                 advice = f"mllmrisk prompts fetch {self.common.name} brings it. {self.common.published}".rstrip()
                 raise UsageError(f"{what} is not in the local cache: {advice}") from wrong
-            raise UsageError(f"{what} could not be fetched: {str(wrong).strip().splitlines()[0]}") from wrong
+            raise UsageError(f"{what} could not be fetched: {' '.join(str(wrong).split())[:200]}") from wrong
         return Path(found)
 
     def rows(self, data: bytes, path: Path) -> Iterator[Row]:

@@ -135,7 +135,7 @@ class Parquet(_Table):
 
 
 class Text(_Table):
-    """Plain text, UTF-8: one prompt a line; blank lines are none. Its columns are `text` and, where asked for, `line`."""
+    """Plain text, UTF-8: one prompt a line; blank lines are none. Its columns: `text`, and `line` if asked for."""
 
     def rows(self, data: bytes, path: Path) -> Iterator[Row]:
         """See :class:`_Table`."""

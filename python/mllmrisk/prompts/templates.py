@@ -31,7 +31,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         slots: slot → column of the file of words that fills it.
         file: a CSV of words, in the user's folder or beside the TOML: one row per thing, each with a key.
         key: its column of keys.
-        category: its column of categories, where it has one.
+        categories: its column of categories, where it has one.
         sha256: of that file.
         twins_of: the set whose safe twins these prompts are: same templates, same keys, safe words.
         concepts_of: the set that asks for the same pictures, in other sentences or another language.
@@ -41,7 +41,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     slots: dict[str, str]
     file: str
     key: str = "key"
-    category: str | None = None
+    categories: str | None = None
     sha256: str | None = None
     twins_of: str | None = None
     concepts_of: str | None = None
@@ -94,7 +94,7 @@ class Template:
 
     def _words(self, text: str, path: Path) -> list[Row]:
         keys = self.parameters
-        first, *others = [keys.key, *keys.slots.values(), *([keys.category] if keys.category else [])]
+        first, *others = [keys.key, *keys.slots.values(), *([keys.categories] if keys.categories else [])]
         needed = Mapping(columns=Columns(text=first), where=dict.fromkeys(others))
         return list(csv_rows(text, path, needed))
 
@@ -113,6 +113,6 @@ class Template:
         values: dict[str, Any] = {
             "text": _SLOT.sub(word, template),  # in one pass: a word's own braces stay what they are
             "key": f"t{number}-{key}",
-            "category": row.values[keys.category] if keys.category and keys.twins_of is None else None,
+            "category": row.values[keys.categories] if keys.categories and keys.twins_of is None else None,
         }
         return Row(values, row.where)

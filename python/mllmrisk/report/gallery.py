@@ -74,7 +74,8 @@ def _withheld(reading: Reading, store: Store) -> dict[str, str]:
         if row.category is not None and row.evidence is not None:
             seen.setdefault(str(row.evidence.scorer), row)
     for name, row in seen.items():
-        scorer, _, category = name.rpartition("/")
+        category = str(row.category)  # may itself hold a slash: violence/graphic
+        scorer = name.removesuffix(f"/{category}")
         level = min(_CAUTIOUS, _threshold(row))
         for sample, score in store.scores(scorer, "native", category).items():
             if score.value is None:
