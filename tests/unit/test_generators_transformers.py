@@ -29,7 +29,7 @@ FOUR = [
     Request("c", "cup", 13),
     Request("d", "a small ball in the forest", 14),
 ]
-KEYS = {"janus": {}, "janus-plain": {"chat": False}, "emu3": {"area": 32 * 32}}
+KEYS = {"janus": {}, "janus-plain": {}, "emu3": {"area": 32 * 32}}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -282,6 +282,7 @@ def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, ready, tmp_pat
     [
         ("janus", {"area": 4096}, "'area' has no effect on a model of the type 'janus'"),
         ("janus", {"negative_prompt": "x"}, "'negative_prompt' has no effect"),
+        ("janus-plain", {"chat": True}, "no chat template"),
         ("emu3", {"chat": True}, "'chat' has no effect on a model of the type 'emu3'"),
         ("emu3", {"area": 4}, "less than one token"),
         ("janus", {"temperature": 0.0}, "temperature must be above 0"),
