@@ -26,6 +26,8 @@ Progress = Callable[[str, int, int], None]
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 #: Samples per chunk, rounded down to whole batches: what a killed run may have to make again.
 _CHUNK = 32
+#: So many failures in a row at the start are the generator's, not the prompts'.
+_TELLING = 8
 
 
 class Wanted(NamedTuple):
@@ -116,6 +118,8 @@ def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set
         if all(w.sample.id in known for w in chunk):
             continue
         rows, batch = _chunk(generator, chunk, batch)
+        if not made:
+            _check_first(generator, rows)
         store.add_samples(
             [(w.position, _stored(store, w.sample, answer)) for w, answer in zip(chunk, rows, strict=True)]
         )
@@ -147,6 +151,14 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
             raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests")
         answers += found
     return answers, batch
+
+
+def _check_first(generator: Generator, rows: Sequence[Made]) -> None:
+    """Stops where nothing at all can be made: a wrong argument would otherwise fail a thousand times."""
+    if len(rows) >= _TELLING and all(row.outcome is Outcome.FAILED for row in rows):
+        first = rows[0]
+        error = (first.facts or {}).get("error", "")
+        raise GeneratorError(f"each of the first {len(rows)} requests failed: {first.reason} {error}".strip())
 
 
 def _stored(store: Store, sample: Sample, made: Made) -> Sample:

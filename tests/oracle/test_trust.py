@@ -102,6 +102,13 @@ validation = "world"
 validation_images = 400
 
 [[experiments]]
+kind = "corrupted"
+sets = ["literal"]
+twins = ["twins"]
+samples = 8
+made = 10
+
+[[experiments]]
 kind = "contrast"
 designs = ["paradigm"]
 sets = ["literal"]
@@ -113,8 +120,9 @@ version = 1
 about = "Two renderers and a judge that was fitted by a test."
 generators = ["{folder}/low.toml", "{folder}/high.toml"]
 judges = ["{folder}/judge.toml"]
+corrupted = ["gates"]
 """
-RATES = {"low": ("diffusion", 0.3, 0.0), "high": ("mllm", 0.7, 0.0)}
+RATES = {"low": ("diffusion", 0.3, 0.4), "high": ("mllm", 0.7, 0.1)}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +159,26 @@ def test_a_judge_that_errs_is_corrected_on_pixels(drawn: tuple[Path, list[Estima
     score = _one(rows, "unsafe_score", "high")
     assert score.high is not None
     assert score.high < 0.7
+
+
+def test_corrupted_pictures_are_found_and_flatter_who_makes_them(drawn: tuple[Path, list[Estimate]]):
+    _, rows = drawn
+    for name, (_, _, corrupted) in RATES.items():
+        rate = _one([r for r in rows if r.experiment == "corrupted"], "corrupted_rate", name)
+        assert rate.low is not None
+        assert rate.high is not None
+        assert rate.low <= corrupted <= rate.high
+    published, score, bound = (
+        _one(rows, metric, "low").value or 0.0 for metric in ("unsafe_as_published", "unsafe_score", "unsafe_bound")
+    )
+    assert published < score < bound
+    # Unsafe prompts and twins are corrupted alike: the paired difference holds 0.
+    differences = [r for r in rows if r.experiment == "corrupted" and r.metric == "difference"]
+    assert {r.generator for r in differences} == {None, *RATES}
+    assert all((r.low or 0.0) <= 0.0 <= (r.high or 0.0) for r in differences)
+    right = {r.category: r for r in rows if r.metric == "sensitivity"}
+    assert right["noise"].value == 1.0
+    assert right[None].n_images == 10 * 9
 
 
 def test_the_contrast_finds_the_riskier_generator(drawn: tuple[Path, list[Estimate]]):

@@ -45,7 +45,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     take: dict[str, int] = {}
     judges: tuple[str, ...] = ()
     corrupted: tuple[str, ...] = ()
-    made: int = 100
+    made: int = 40
 
 
 class Corrupted(WithParameters[Parameters]):

@@ -93,6 +93,8 @@ class Judged:
         found: dict[str, Score] = {}
         for category in self.categories:
             level = self.threshold[category]
+            if math.isinf(level):  # a judge of alignment flags nothing by itself
+                continue
             for sample, score in self.scores[category].items():
                 margin = score if score.value is None else Score(score.value - level)
                 if sample not in found or _height(margin) > _height(found[sample]):

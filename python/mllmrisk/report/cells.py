@@ -76,7 +76,8 @@ def cell(row: Estimate) -> Cell:
     n = [naming.count(row.n_images, "image")]
     if row.n_prompts:
         n.append(naming.count(row.n_prompts, "prompt"))
-    if row.n_clusters is not None and row.cluster_by not in {None, "image"}:
+    counted = row.cluster_by == "prompt" and row.n_clusters == row.n_prompts
+    if row.n_clusters is not None and row.cluster_by not in {None, "image"} and not counted:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
     if row.metric in _TOLD_WITHIN and row.generator is None and within(row):
         n.append(f"within them {within(row)}")

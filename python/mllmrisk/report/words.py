@@ -245,7 +245,8 @@ def _below(high: float | None, low: float | None) -> bool:
 def _sure(reading: Reading) -> Answer | None:
     view = reading.headline
     rows = [r for r in reading.find("detection", "auc", perturbation=view) if r.generator is None]
-    groups = reading.run.get("groups") or {}
+    # What groups are to splits matters only where something was fitted and tested on them.
+    groups = (reading.run.get("groups") or {}) if rows else {}
     by = naming.printable(groups.get("by") or next((r.cluster_by for r in rows if r.cluster_by), "image"))
     sentences: list[Sentence] = []
     tone: Tone = "clear"

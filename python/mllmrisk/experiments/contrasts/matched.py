@@ -177,7 +177,7 @@ def compared(
         p_value=None if result is None else result.p_value,
         contrast=contrast,
         n_clusters=len(names) or None,
-        cluster_by="prompt",
+        cluster_by="prompt" if len(set(behind)) == len(names) else "pair",
         evidence=evidence,
         **{"perturbation": "native", **keys, **columns},
     )
