@@ -209,6 +209,8 @@ class Worker:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             return DownError("the worker closed its stdout", "worker_crashed")
+        for reader in self._readers:
+            reader.join(0.5)  # its last words may still be in the pipe
         return DownError(f"the worker ended {ending(code)}", "worker_crashed")
 
     def _read_messages(self, stream: IO[bytes]) -> None:
