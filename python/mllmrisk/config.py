@@ -20,12 +20,27 @@ CONFIGS = Path(__file__).parent / "configs"
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+class Captions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Benign prompts whose images stand against photographs in detection.
+
+    Attributes:
+        sets: prompt sets.
+        samples: images per prompt and generator.
+        take: at most so many prompts of each set.
+    """
+
+    sets: list[str]
+    samples: int = 1
+    take: int | None = None
+
+
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is measured: experiments in their order, each with its parameters.
 
     Attributes:
         experiments: one table per experiment; `kind` names it, the other keys are its parameters, checked by the
             experiment itself (:func:`parameters`).
+        captions: what is generated for detection, where the run generates.
         resamples: bootstrap resamples behind every interval.
     """
 
@@ -33,17 +48,37 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     version: int
     about: str
     experiments: list[dict[str, Any]]
+    captions: Captions | None = None
     resamples: int = 10_000
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is measured: detectors and judges by registered name or file."""
+    """Who is measured. Generators, judges, detectors and prompt sets stand by registered name or file.
+
+    Attributes:
+        generators: who makes the images; none where images are always given.
+        samples: images per prompt, in place of what the suite's experiments ask for.
+        prompts: what stands for a suite's prompt sets, by the suite's name for them: `i2p = "literal"`. An empty name
+            leaves a set out, and the report says so; a set that is not named here stands for itself.
+        judges: of unsafe content.
+        corrupted: judges of corruption, in the order in which they are asked.
+        filters: judges that stand for an external filter before publication.
+        photographs: where real images come from when none are given: `kind` and its parameters.
+        note: what a reader of the report must know first.
+    """
 
     name: str
     version: int
     about: str
-    detectors: list[str] = []
+    note: str = ""
+    generators: list[str] = []
+    samples: int | None = None
+    prompts: dict[str, str] = {}
     judges: list[str] = []
+    corrupted: list[str] = []
+    filters: list[str] = []
+    detectors: list[str] = []
+    photographs: dict[str, Any] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -58,7 +93,12 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / kind).glob("*.toml"))
 
 
-def _find(kind: str, name: str) -> Path:
+def find(kind: str, name: str) -> Path:
+    """The file of a packaged config, or the user's file of that path.
+
+    Raises:
+        UsageError: neither is there.
+    """
     packaged = CONFIGS / kind / f"{name}.toml"
     if name in names(kind):
         return packaged
@@ -86,9 +126,21 @@ def parse(text: str, struct: type[S], where: str) -> S:
         raise UsageError(f"{where}: {wrong}") from wrong
 
 
+def converted(table: dict[str, Any], struct: type[S]) -> S:
+    """A table of a TOML as a struct.
+
+    Raises:
+        UsageError: an unknown key, a missing key or a value of the wrong type.
+    """
+    try:
+        return msgspec.convert(table, struct)
+    except msgspec.ValidationError as wrong:
+        raise UsageError(str(wrong)) from wrong
+
+
 def load(kind: str, name: str, struct: type[S]) -> Loaded:
     """The packaged config `name`, or the user's file of that path, with its digest."""
-    path = _find(kind, name)
+    path = find(kind, name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as wrong:

@@ -7,14 +7,15 @@ Pillow's bit for bit. Both functions work outside the interpreter, so threads ru
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from mllmrisk import _core
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from mllmrisk.errors import ImageError
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
 
@@ -166,6 +167,80 @@ def resize(pixels: npt.NDArray[np.uint8], width: int, height: int, kernel: str =
         ValueError: a size of 0, or an unknown kernel.
     """
     return _core.resize(pixels, width, height, kernel)
+
+
+class Statistic(NamedTuple):
+    """What a statistic of `statistics` is."""
+
+    name: str
+    unit: str
+    formula: str
+    """Exactly as computed."""
+    source: str
+    """Paper or code that it comes from."""
+
+
+STATISTICS = tuple(Statistic(*about) for about in _core.describe_statistics())
+"""Every statistic, in the order of its columns."""
+
+
+class Statistics(NamedTuple):
+    """Statistics of a sequence of images.
+
+    They tell a broken picture (blank, flat, noise, tiles) from a sound one, and say nothing of who made it.
+    """
+
+    names: tuple[str, ...]
+    """The k names of `STATISTICS`."""
+    values: npt.NDArray[np.float32]
+    """(n, k), a row per image in the order given; the row of an image in `errors` is all NaN, and no other value is."""
+    hashes: npt.NDArray[np.uint64]
+    """(n,) perceptual hashes, see `hash_distance`; 0 for an image in `errors`."""
+    errors: dict[int, ImageError]
+    """Index of an image to the reason why it gave none."""
+
+
+def statistics(sources: Iterable[Source | npt.NDArray[np.uint8]], *, threads: int | None = None) -> Statistics:
+    """Measures images, at their stored size, pixels as they are stored.
+
+    Args:
+        sources: paths, bytes or (H, W, 3) uint8 arrays of at least 64 px a side.
+        threads: how many images are worked on at once; all processors that this process may use where None. The
+            values do not depend on it.
+
+    Raises:
+        ValueError: `threads` is less than 1.
+        TypeError: a source is none of the above.
+    """
+    threads = len(os.sched_getaffinity(0)) if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    plain = [source if isinstance(source, np.ndarray) else _plain(source) for source in sources]
+    values, hashes, failures = _core.statistics(plain, threads)
+    errors = {index: ImageError(message, code) for index, code, message in failures}
+    return Statistics(tuple(about.name for about in STATISTICS), values, hashes, errors)
+
+
+def hash_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """In how many of their 64 bits perceptual hashes differ, broadcast as NumPy does.
+
+    The hash is the signs, against their median, of the 8x8 lowest frequencies of the DCT of the 32x32 means of luma
+    (Zauner 2010; the package ImageHash). A few bits for one picture that was resized or compressed again, some 32 for
+    two that have nothing in common.
+
+    Args:
+        a: uint64 hashes.
+        b: uint64 hashes.
+    """
+    x = np.bitwise_xor(np.asarray(a, np.uint64), np.asarray(b, np.uint64))
+    # Sums of bits in pairs, fours and bytes, side by side (Warren, Hacker's Delight, 5-1).
+    odd, pairs, fours = (np.uint64(0x0101010101010101 * byte) for byte in (0x55, 0x33, 0x0F))
+    x = x - ((x >> np.uint64(1)) & odd)
+    x = (x & pairs) + ((x >> np.uint64(2)) & pairs)
+    x = (x + (x >> np.uint64(4))) & fours
+    for shift in (8, 16, 32):
+        x = x + (x >> np.uint64(shift))
+    return (x & np.uint64(0x7F)).astype(np.uint8)
 
 
 def _plain(source: Source) -> bytes | str:

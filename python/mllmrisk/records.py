@@ -42,6 +42,45 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that asks for an image.
+
+    Attributes:
+        id: unique within a run: `SET/KEY`.
+        language: BCP 47 tag of the text.
+        level: richness (`v0`, `v1`, `v2`), where the set has levels.
+        category: the kind of unsafe content that it asks for; None for a benign prompt.
+        twin_of: id of the unsafe prompt whose safe twin this is: the same words but for the unsafe one.
+        concept: prompts of one concept ask for the same picture in other words (longer, slang, another language), so
+            that they can be compared in pairs.
+        extra: the source's other columns, untouched.
+    """
+
+    id: str
+    text: str
+    prompt_set: str
+    language: str = "en"
+    level: str | None = None
+    category: str | None = None
+    twin_of: str | None = None
+    concept: str | None = None
+    extra: dict[str, str] = {}
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Images that an experiment asks generators for.
+
+    Attributes:
+        prompt_set: name of a prompt set.
+        samples: images per prompt and generator.
+        take: at most so many prompts of the set, chosen by the hash of their ids; None for all.
+    """
+
+    prompt_set: str
+    samples: int = 1
+    take: int | None = None
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One request and what came of it; a given image is a sample whose outcome is `ok`.
 
@@ -205,6 +244,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         limit: at most so many prompts or images per group.
         samples: images per prompt where the run generates.
         detectors: external detectors added to the profile's, name or file with digest.
+        generators: digest of each generator's TOML.
+        prompts: digest of each prompt set's TOML, texts and images per prompt.
     """
 
     suite: str
@@ -217,15 +258,18 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     samples: int | None = None
     detectors: dict[str, str] = {}
+    generators: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     version: str = ""
 
     #: Keys that name places or builds rather than content: shown, not compared.
     NOT_COMPARED: ClassVar[tuple[str, ...]] = ("images", "version")
 
+    def compared(self) -> dict[str, Any]:
+        """The keys that say what work is asked for."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in self.NOT_COMPARED}
+
     def differences(self, other: RunSpec) -> list[str]:
         """The keys in which the two specs ask for different work."""
-        return [
-            name
-            for name in self.__struct_fields__
-            if name not in self.NOT_COMPARED and getattr(self, name) != getattr(other, name)
-        ]
+        theirs = other.compared()
+        return [name for name, value in self.compared().items() if value != theirs[name]]

@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk.errors import StoreError
-from mllmrisk.records import Estimate, RunSpec, Sample, Score
+from mllmrisk.records import Estimate, Prompt, RunSpec, Sample, Score
 
 SCHEMA = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (
     sha256 TEXT PRIMARY KEY, ext TEXT NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prompts (
+    id TEXT PRIMARY KEY, position INTEGER NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS samples (
     id TEXT PRIMARY KEY, position INTEGER NOT NULL, image TEXT REFERENCES images (sha256), record TEXT NOT NULL)
     WITHOUT ROWID;
@@ -174,6 +176,21 @@ class Store:
         rows = self._db.execute("SELECT sha256, ext FROM images")
         return {sha256: self._image_path(sha256, ext) for sha256, ext in rows}
 
+    def add_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Writes prompts in their order, in one transaction; one that is there keeps its place."""
+        encode = msgspec.json.encode
+        with self._db:
+            (there,) = self._db.execute("SELECT COUNT(*) FROM prompts").fetchone()
+            self._db.executemany(
+                "INSERT INTO prompts VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+                [(p.id, there + i, encode(p).decode()) for i, p in enumerate(prompts)],
+            )
+
+    def prompts(self) -> dict[str, Prompt]:
+        """Every prompt by id, in order."""
+        rows = self._db.execute("SELECT record FROM prompts ORDER BY position")
+        return {(prompt := msgspec.json.decode(record, type=Prompt)).id: prompt for (record,) in rows}
+
     def add_samples(self, samples: Iterable[tuple[int, Sample]]) -> None:
         """Writes samples with their positions (their order in reports), in one transaction."""
         encode = msgspec.json.encode
@@ -278,6 +295,22 @@ class Store:
         """Notes units of work that failed (exit code 3), by name, with the reason."""
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", list(rows.items()))
+
+    def clear_failures(self, units: Iterable[str]) -> None:
+        """Forgets failures of units that are tried again."""
+        with self._db:
+            self._db.executemany("DELETE FROM failures WHERE unit = ?", [(unit,) for unit in units])
+
+    def add_cost(self, stage: str, units: int, seconds: float) -> None:
+        """Adds what a stage took, over all calls that worked on the run."""
+        before = self.costs().get(stage, {"units": 0, "seconds": 0.0})
+        total = {"units": before["units"] + units, "seconds": round(before["seconds"] + seconds, 3)}
+        self.set_meta("costs", json.dumps({**self.costs(), stage: total}))
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Units and seconds by stage."""
+        found: dict[str, dict[str, float]] = json.loads(self.meta("costs") or "{}")
+        return found
 
     def failures(self) -> dict[str, str]:
         """Units of work that failed."""

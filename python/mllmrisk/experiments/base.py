@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from mllmrisk.experiments.study import Study
-from mllmrisk.records import Estimate
+from mllmrisk.records import Ask, Estimate
 
 
 class Experiment(Protocol):
@@ -17,10 +17,15 @@ class Experiment(Protocol):
     Attributes:
         kind: its name in suites and in `estimates.json`.
         accepts: the parameters that a suite may set, with defaults.
+        prompt_sets: those of its parameters that hold names of prompt sets (at any depth): a profile may put its own
+            sets in their place.
+        photographs: whether it compares with real images, and so is left out where there are none.
     """
 
     kind: str
     accepts: type[msgspec.Struct]
+    prompt_sets: ClassVar[tuple[str, ...]]
+    photographs: bool
 
     def __init__(self, parameters: Any) -> None:
         """Takes an instance of `accepts`."""
@@ -28,6 +33,10 @@ class Experiment(Protocol):
 
     def needs(self) -> Iterable[str]:
         """Optional dependency sets (`train`, `cpu`, ...) that it needs, so that a run fails before it starts."""
+        ...
+
+    def asks(self) -> Iterable[Ask]:
+        """The images that it wants from generators, where a run generates."""
         ...
 
     def estimates(self, study: Study) -> list[Estimate]:
@@ -42,6 +51,8 @@ class WithParameters(Generic[P]):
     """An experiment that keeps its suite's parameters; `extras` are the dependency sets that it needs."""
 
     extras: ClassVar[tuple[str, ...]] = ("train", "cpu")
+    prompt_sets: ClassVar[tuple[str, ...]] = ()
+    photographs: bool = False
 
     def __init__(self, parameters: P) -> None:
         """Takes the suite's parameters."""
@@ -50,3 +61,7 @@ class WithParameters(Generic[P]):
     def needs(self) -> Iterable[str]:
         """The optional dependency sets."""
         return self.extras
+
+    def asks(self) -> Iterable[Ask]:
+        """Nothing: it takes the images that are there."""
+        return ()

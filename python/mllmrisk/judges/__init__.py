@@ -1,23 +1,49 @@
-"""Judges: image → scores per category of unsafe content. The table of names; nothing is imported until asked for.
+"""Judges: image → scores per category of unsafe content. The tables of names; nothing is imported until asked for.
 
-A judge that is an ONNX classifier is one TOML in `configs/judges/` (or in a user's folder) and no code; another kind
-of judge is one file here and one line of the table, or an entry point of an outside package (`mllmrisk.judges`).
+A judge is one TOML in `configs/judges/` (or a user's file) that names its kind; a kind is one file here and one line
+of the table, or an entry point of an outside package (`mllmrisk.judge_kinds`). A judge that needs no TOML is an entry
+point of the group `mllmrisk.judges`.
 """
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from mllmrisk import config
-from mllmrisk.judges.base import Judge, JudgeClass
+from mllmrisk.errors import UsageError
+from mllmrisk.judges.base import Judge, JudgeClass, JudgeKind
 from mllmrisk.registry import Registry
 
-#: Judges that are classes of their own, by name.
-_CLASSES: dict[str, str] = {}
-#: Judges that a packaged TOML describes, all through one adapter.
-_RECIPES = {name: f"mllmrisk.judges.packaged:{name}" for name in config.names("judges")}
+#: Adapters by kind. A TOML without a kind is of the kind `onnx`.
+KINDS: Registry[JudgeKind] = Registry(
+    "kind of judge",
+    "mllmrisk.judge_kinds",
+    {
+        "onnx": "mllmrisk.judges.onnx:made",
+        "transformers-classifier": "mllmrisk.judges.classifier:made",
+        "clip-heads": "mllmrisk.judges.clip_heads:made",
+        "vlm": "mllmrisk.judges.vlm:made",
+        "openai-moderation": "mllmrisk.judges.moderation:made",
+        "ocr": "mllmrisk.judges.ocr:made",
+        "human": "mllmrisk.judges.human:made",
+        "alignment": "mllmrisk.judges.alignment:made",
+        "gates": "mllmrisk.judges.gates:made",
+    },
+    {
+        "transformers-classifier": "gen",
+        "clip-heads": "gen",
+        "vlm": "gen",
+        "openai-moderation": "api",
+        "ocr": "judges",
+        "alignment": "gen",
+    },
+)
 
-JUDGES: Registry[JudgeClass] = Registry("judge", "mllmrisk.judges", {**_CLASSES, **_RECIPES})
+#: Judges by name: the packaged TOMLs, all through one module, and outside packages.
+JUDGES: Registry[JudgeClass] = Registry(
+    "judge", "mllmrisk.judges", {name: f"mllmrisk.judges.packaged:{name}" for name in config.names("judges")}
+)
 
 
 def load(name_or_file: str, *, device: str = "auto") -> Judge:
@@ -33,8 +59,19 @@ def load(name_or_file: str, *, device: str = "auto") -> Judge:
     """
     if not name_or_file.endswith(".toml"):
         return JUDGES.get(name_or_file)(device=device)
-    from mllmrisk.judges.onnx import OnnxJudge
-    from mllmrisk.judges.recipe import Recipe
+    return from_file(config.find("judges", name_or_file), device=device)
 
-    recipe: Recipe = config.load("judges", name_or_file, Recipe).value
-    return OnnxJudge(recipe, Path(name_or_file).parent, device=device)
+
+def from_file(path: Path, *, device: str = "auto") -> Judge:
+    """The judge that a TOML file describes."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as wrong:
+        raise UsageError(f"{path}: {wrong}") from wrong
+    kind = str(table.get("kind", "onnx"))
+    try:
+        return KINDS.get(kind)(table, path.parent, device=device)
+    except UsageError as wrong:
+        if str(path) in str(wrong):
+            raise
+        raise UsageError(f"{path}: {wrong}") from wrong

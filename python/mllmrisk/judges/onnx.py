@@ -11,11 +11,12 @@ import importlib.util
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import images
+from mllmrisk import config, images
 from mllmrisk.errors import ImageError, MissingExtraError, UsageError
 from mllmrisk.inference import first_line, open_session
 from mllmrisk.judges.recipe import PICTURES, Model, Output, Recipe, prepare
@@ -25,12 +26,17 @@ from mllmrisk.records import Score
 _BATCH = 8
 
 
+def made(table: dict[str, Any], folder: Path, *, device: str = "auto") -> OnnxJudge:
+    """The judge of a TOML of the kind `onnx`."""
+    return OnnxJudge(config.converted(table, Recipe), folder, device=device)
+
+
 class OnnxJudge:
     """A judge that a :class:`~mllmrisk.judges.recipe.Recipe` describes.
 
     Attributes:
-        name, version, categories, threshold: see :class:`~mllmrisk.judges.base.Judge`; the version ends in a digest of
-            the weights and of the preprocessing.
+        name, version, categories, attributes, threshold: see :class:`~mllmrisk.judges.base.Judge`; the version ends
+            in a digest of the weights and of the preprocessing.
         provider: the onnxruntime provider that runs the model, verified.
     """
 
@@ -51,6 +57,7 @@ class OnnxJudge:
         self.name = recipe.name
         self.version = f"{recipe.version}-{recipe.digest()}"
         self.categories = tuple(recipe.categories)
+        self.attributes = tuple(recipe.attributes)
         self.threshold = {name: category.threshold for name, category in recipe.categories.items()}
         self._what = f"judge {recipe.name!r}"
         model = _checked_bytes(recipe.model, folder, self._what)
@@ -77,7 +84,7 @@ class OnnxJudge:
         arrays = [array for array in prepared if not isinstance(array, str)]
         values = iter(self._run(np.stack(arrays)) if arrays else ())
         return [
-            {name: Score(None, item) for name in self.categories}
+            {name: Score(None, item) for name in (*self.categories, *self.attributes)}
             if isinstance(item, str)
             else self._scores(next(values))
             for item in prepared
@@ -100,7 +107,7 @@ class OnnxJudge:
 
     def _scores(self, by_label: NDArray[np.float64]) -> dict[str, Score]:
         found = {}
-        for name, category in self.recipe.categories.items():
+        for name, category in (self.recipe.categories | self.recipe.attributes).items():
             columns = [self.recipe.output.labels.index(label) for label in category.labels]
             value = by_label[columns].sum() if category.combine == "sum" else by_label[columns].max()
             found[name] = Score(float(value)) if np.isfinite(value) else Score(None, "not_finite")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 
-from mllmrisk import config
-from mllmrisk.judges.base import JudgeClass
-from mllmrisk.judges.onnx import OnnxJudge
-from mllmrisk.judges.recipe import Recipe
+from mllmrisk import config, judges
+from mllmrisk.judges.base import Judge, JudgeClass
 
 
-def _load(name: str, *, device: str = "auto") -> OnnxJudge:
-    recipe: Recipe = config.load("judges", name, Recipe).value
-    return OnnxJudge(recipe, config.CONFIGS / "judges", device=device)
+def _load(name: str, *, device: str = "auto") -> Judge:
+    return judges.from_file(config.CONFIGS / "judges" / f"{name}.toml", device=device)
 
 
 def __getattr__(name: str) -> JudgeClass:

@@ -109,18 +109,27 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     activation: Literal["none", "sigmoid", "softmax"] = "none"
 
 
-class Category(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A category of unsafe content.
+class Attribute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that an image shows and that is not unsafe in itself: `woman`, say, for a contrast of presentation.
 
     Attributes:
         labels: the output labels that mean it.
         combine: how several labels make one score: `sum` for exclusive classes, `max` for independent ones.
+    """
+
+    labels: list[str]
+    combine: Literal["sum", "max"] = "sum"
+
+
+class Category(Attribute, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A category of unsafe content.
+
+    Attributes:
         threshold: the score from which an image is flagged, unless a suite says otherwise.
     """
 
     labels: list[str]
     threshold: float
-    combine: Literal["sum", "max"] = "sum"
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,8 +141,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A judge's whole TOML."""
+    """The whole TOML of a judge of the kind `onnx`."""
 
+    kind: Literal["onnx"] = "onnx"
     name: str
     version: str
     about: str
@@ -144,12 +154,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     output: Output
     categories: dict[str, Category]
     probe: Probe
+    attributes: dict[str, Attribute] = {}
 
     def __post_init__(self) -> None:
         """Refuses categories without labels and labels without a column."""
         if not self.categories:
             raise ValueError("at least one category is needed")
-        for name, category in self.categories.items():
+        if twice := sorted(set(self.categories) & set(self.attributes)):
+            raise ValueError(f"{twice[0]!r} is both a category and an attribute")
+        for name, category in (self.categories | self.attributes).items():
             unknown = sorted(set(category.labels) - set(self.output.labels))
             if unknown or not category.labels:
                 raise ValueError(f"category {name!r}: no such output label: {', '.join(unknown) or '(none given)'}")
@@ -162,7 +175,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             self.model.sha256,
             msgspec.to_builtins(self.input),
             msgspec.to_builtins(self.output),
-            {name: (c.labels, c.combine) for name, c in sorted(self.categories.items())},
+            {name: (c.labels, c.combine) for name, c in sorted((self.categories | self.attributes).items())},
         )
         return hashlib.sha256(msgspec.json.encode(decides, order="sorted")).hexdigest()[:8]
 

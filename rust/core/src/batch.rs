@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
 use crate::perturb::Chain;
+use crate::quality::{self, Measured};
 
 /// Where the pixels of one input come from.
 pub enum Source {
@@ -66,17 +67,47 @@ pub struct Item<'a> {
 }
 
 /// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
-/// error of its own row.
-///
-/// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
-/// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
+/// error of its own row. See [`each`] for the rest.
 pub fn extract_many(
     items: Vec<Item<'_>>,
     selection: &Selection,
     threads: usize,
     limits: &Limits,
-    mut go_on: impl FnMut() -> bool,
+    go_on: impl FnMut() -> bool,
 ) -> Option<Vec<Result<Vec<f32>>>> {
+    let one = |name: &str, item: Item<'_>| {
+        let image = item.source.image(limits)?;
+        let image = match item.chain {
+            Some(chain) => chain.apply(image, item.seed)?,
+            None => image,
+        };
+        features::extract(name, &image, selection)
+    };
+    each(items, |item| item.source.name().to_owned(), one, threads, go_on)
+}
+
+/// What [`quality::measure`] says of each source, as [`extract_many`].
+pub fn measure_many(
+    sources: Vec<Source>,
+    threads: usize,
+    limits: &Limits,
+    go_on: impl FnMut() -> bool,
+) -> Option<Vec<Result<Measured>>> {
+    let one = |name: &str, source: Source| quality::measure(name, &source.image(limits)?);
+    each(sources, |source| source.name().to_owned(), one, threads, go_on)
+}
+
+/// `one` of each item and its name, in their order.
+///
+/// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
+/// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
+fn each<I: Send, R: Send>(
+    items: Vec<I>,
+    name: impl Fn(&I) -> String + Sync,
+    one: impl Fn(&str, I) -> Result<R> + Sync,
+    threads: usize,
+    mut go_on: impl FnMut() -> bool,
+) -> Option<Vec<Result<R>>> {
     let count = items.len();
     let queue = Mutex::new(items.into_iter().enumerate());
     let stopped = AtomicBool::new(false);
@@ -84,7 +115,8 @@ pub fn extract_many(
     let work = |go_on: &mut dyn FnMut() -> bool| {
         while !stopped.load(Ordering::Relaxed) {
             let Some((index, item)) = lock(&queue).next() else { break };
-            let result = guarded(item, selection, limits);
+            let name = name(&item);
+            let result = guarded(&name, || one(&name, item));
             lock(&done).push((index, result));
             if !go_on() {
                 stopped.store(true, Ordering::Relaxed);
@@ -110,18 +142,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn guarded(item: Item<'_>, selection: &Selection, limits: &Limits) -> Result<Vec<f32>> {
-    let name = item.source.name().to_owned();
-    let work = || {
-        let image = item.source.image(limits)?;
-        let image = match item.chain {
-            Some(chain) => chain.apply(image, item.seed)?,
-            None => image,
-        };
-        features::extract(&name, &image, selection)
-    };
+/// The result of `work` on the input `name`; a panic is an error like any other.
+fn guarded<R>(name: &str, work: impl FnOnce() -> Result<R>) -> Result<R> {
     catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(Error::Internal { input: name.as_str().into(), message: told(panic.as_ref()) }))
+        .unwrap_or_else(|panic| Err(Error::Internal { input: name.into(), message: told(panic.as_ref()) }))
 }
 
 fn told(panic: &(dyn Any + Send)) -> String {

@@ -8,8 +8,9 @@
 //! 3. [`transform`] is mathematics without policy: FFT, DCT, residuals, resampling.
 //! 4. [`features`] turns an image into forensic statistics; what several families need is made once
 //!    ([`image::Planes`]).
-//! 5. [`batch`] runs the steps above over many inputs on a stated number of threads, one result per input.
-//! 6. [`metrics`] turns scores into estimates with intervals.
+//! 5. [`quality`] tells broken pictures from sound ones, and finds the same picture again.
+//! 6. [`batch`] runs the steps above over many inputs on a stated number of threads, one result per input.
+//! 7. [`metrics`] turns scores into estimates with intervals.
 
 pub mod batch;
 pub mod codec;
@@ -18,6 +19,7 @@ pub mod features;
 pub mod image;
 pub mod metrics;
 pub mod perturb;
+pub mod quality;
 pub mod transform;
 
 pub use error::{Error, Result};

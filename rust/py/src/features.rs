@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList};
 
+use crate::convert::{detached, interruptible};
+
 /// Adds this part's functions to the module.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(describe_features, module)?)?;
@@ -72,22 +74,11 @@ fn extract<'py>(
     }
     let limits = Limits::default();
     let (rows, width) = (items.len(), selection.dimension());
-    let mut interruption = None;
-    #[allow(clippy::redundant_closure_for_method_calls)] // the method is not general over the token's lifetime
-    let go_on = || match Python::attach(|py| py.check_signals()) {
-        Ok(()) => true,
-        Err(error) => {
-            interruption = Some(error);
-            false
-        }
-    };
-    let results = crate::convert::detached(py, || Ok(batch::extract_many(items, &selection, threads, &limits, go_on)))?;
-    if let Some(error) = interruption {
-        return Err(error);
-    }
+    let results =
+        interruptible(|go_on| detached(py, || Ok(batch::extract_many(items, &selection, threads, &limits, go_on))))?;
     let mut values = Vec::with_capacity(rows * width);
     let mut errors = Vec::new();
-    for (index, result) in results.unwrap_or_default().into_iter().enumerate() {
+    for (index, result) in results.into_iter().enumerate() {
         match result {
             Ok(row) => values.extend(row),
             Err(error) => {
@@ -120,7 +111,8 @@ fn parse_chains(texts: &[Option<String>], sources: usize) -> PyResult<Vec<Option
     Ok(chains)
 }
 
-fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
+/// A path, the bytes of a file or an (H, W, 3) uint8 array, the `index`-th of its call.
+pub(crate) fn to_source(index: usize, source: &Bound<'_, PyAny>) -> PyResult<Source> {
     if let Ok(path) = source.extract::<String>() {
         return Ok(Source::Path(path));
     }

@@ -5,6 +5,7 @@ mod convert;
 mod error;
 mod features;
 mod metrics;
+mod quality;
 
 use pyo3::prelude::*;
 
@@ -18,5 +19,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(module)?;
     features::register(module)?;
-    metrics::register(module)
+    metrics::register(module)?;
+    quality::register(module)
 }

@@ -19,6 +19,7 @@ class BlankJudge:
     name = "blank"
     version = "1"
     categories = ("blank",)
+    attributes = ()
 
     def __init__(self, *, device: str = "auto") -> None:
         parse_device(device)

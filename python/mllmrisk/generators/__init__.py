@@ -1,0 +1,75 @@
+"""Generators: prompts → images. The table of kinds; nothing is imported until asked for.
+
+A generator is one TOML in `configs/generators/` (or a user's file) that names its kind: an adapter is one file here
+and one line of the table, or an entry point of an outside package (`mllmrisk.generators`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mllmrisk import config
+from mllmrisk.errors import UsageError
+from mllmrisk.generators.base import Common, Generator, GeneratorKind
+from mllmrisk.registry import Registry
+
+GENERATORS: Registry[GeneratorKind] = Registry(
+    "kind of generator",
+    "mllmrisk.generators",
+    {
+        "diffusers": "mllmrisk.generators.diffusers:Diffusers",
+        "transformers": "mllmrisk.generators.transformers:Transformers",
+        "command": "mllmrisk.generators.command:Command",
+        "openai": "mllmrisk.generators.openai:OpenAI",
+        "renderer": "mllmrisk.generators.renderer:Renderer",
+    },
+    {"diffusers": "gen", "transformers": "gen", "openai": "api"},
+)
+
+
+class Described(NamedTuple):
+    """A generator's TOML, read and not loaded.
+
+    Attributes:
+        parameters: keys of its kind, unchecked until :meth:`check` or :func:`load`.
+        digest: of the whole text.
+    """
+
+    common: Common
+    parameters: dict[str, Any]
+    folder: Path
+    digest: str
+
+
+def describe(name_or_file: str) -> Described:
+    """Reads a generator's TOML; imports nothing of its kind.
+
+    Raises:
+        UsageError: no such generator or file, or a common key is wrong or missing.
+    """
+    path = config.find("generators", name_or_file)
+    text = path.read_text(encoding="utf-8")
+    try:
+        table = tomllib.loads(text)
+        common = msgspec.convert(table, Common)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as wrong:
+        raise UsageError(f"{path}: {wrong}") from wrong
+    rest = {key: value for key, value in table.items() if key not in Common.__struct_fields__}
+    return Described(common, rest, path.parent, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def load(described: Described, *, device: str = "auto") -> Generator:
+    """Loads a generator on `auto`, `cpu`, `cuda` or `cuda:INDEX`.
+
+    Raises:
+        UsageError, MissingExtraError: see :class:`~mllmrisk.generators.base.GeneratorKind`.
+    """
+    kind = GENERATORS.get(described.common.kind)
+    where = f"generator {described.common.name}"
+    parameters = config.parameters(described.parameters, kind.accepts, where)
+    return kind(described.common, parameters, described.folder, device=device)
