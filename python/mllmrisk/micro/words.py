@@ -41,9 +41,12 @@ def clip_tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     learnt.train_from_iterator(corpus(), trainer)
-    model = json.loads(learnt.to_str())["model"]
-    merges = [tuple(pair) for pair in model["merges"]]
-    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=LENGTH)
+    merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
+    joined = ["".join(pair) for pair in merges]
+    # The trainer numbers the letters that end a word in the order of a hash table: here they get an order of their own.
+    letters = sorted(set(learnt.get_vocab()) - set(joined) - {start, end})
+    vocab = {token: number for number, token in enumerate((start, end, *letters, *joined))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
 
 
 def janus_tokenizer() -> PreTrainedTokenizerFast:
