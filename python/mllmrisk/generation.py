@@ -114,18 +114,27 @@ def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set
     batch = max(1, generator.batch)
     began, made = time.monotonic(), 0
     waiting = sum(w.sample.id not in known for w in plan)
-    for chunk in _chunks(plan, batch):
-        if all(w.sample.id in known for w in chunk):
+    for whole in _chunks(plan, batch):
+        chunk = [w for w in whole if w.sample.id not in known]  # a part is there only where a generator stopped in it
+        if not chunk:
             continue
-        rows, batch = _chunk(generator, chunk, batch)
+        try:
+            rows, batch = _chunk(generator, chunk, batch)
+        except GeneratorError as stopped:
+            _store(store, chunk, stopped.made)  # it is paid for
+            raise
         if not made:
             _check_first(generator, rows)
-        store.add_samples(
-            [(w.position, _stored(store, w.sample, answer)) for w, answer in zip(chunk, rows, strict=True)]
-        )
-        made += sum(w.sample.id not in known for w in chunk)
+        _store(store, chunk, rows)
+        made += len(chunk)
         progress(f"generate {generator.name}", made, waiting)
     store.add_cost(f"generate {generator.name}", made, time.monotonic() - began)
+
+
+def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]) -> None:
+    """Stores what came of a chunk, in one transaction; what has no answer stays unmade."""
+    found = zip(chunk, answers, strict=False)
+    store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
 
 
 def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
@@ -147,8 +156,11 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
                 batch //= 2
                 continue
             found = [Made(Outcome.FAILED, reason="out_of_memory", facts={"error": str(full)})]
+        except GeneratorError as stopped:
+            stopped.made = [*answers, *stopped.made]
+            raise
         if len(found) != len(part):
-            raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests")
+            raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests", answers)
         answers += found
     return answers, batch
 
