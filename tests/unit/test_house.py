@@ -30,6 +30,7 @@ HEAVY = {
 }
 LEAVES = {
     "detectors/fitting.py": {"sklearn"},
+    "micro/card.py": {"torch", "transformers"},
     "micro/classifier.py": {"torch"},
     "micro/clip.py": {"torch", "transformers"},
     "micro/diffusion.py": {"torch", "diffusers", "transformers"},
@@ -40,7 +41,7 @@ LEAVES = {
     "micro/ship.py": {"torch"},
     "micro/vae.py": {"torch", "diffusers"},
     "micro/vq.py": {"torch", "transformers"},
-    "micro/words.py": {"torch", "transformers"},
+    "micro/words.py": {"tokenizers", "torch", "transformers"},
 }
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COUNT = 4800
 """Pictures that it learns from: the judge's, never a generator's."""
-COURSE = Course(steps=1500, batch=64, rate=1.5e-3, ease=0.5, memory=0.99, decay=0.05)
+COURSE = Course(steps=900, batch=64, rate=1.5e-3, ease=0.5, memory=0.99, decay=0.05)
 
 
 def network() -> CLIPModel:
@@ -49,13 +49,13 @@ def train(out: Path, until: float | None = None) -> bool:
         scenes = rng.choice(len(SCENES), batch, replace=False)
         shown = drawn[scenes + len(SCENES) * rng.integers(COUNT // len(SCENES), size=batch)]
         said = ids[scenes, rng.integers(WORDINGS, size=batch)]
-        return model(input_ids=said, pixel_values=worn(tensor(shown)), return_loss=True).loss  # type: ignore[no-any-return]
+        return model(input_ids=said, pixel_values=worn(tensor(shown)), return_loss=True).loss
 
     def probe() -> dict[str, float]:
         scores = model(input_ids=ids[:, 0], pixel_values=unseen).logits_per_image
         return {"top1": float((scores.argmax(1) == torch.arange(len(SCENES))).float().mean())}
 
-    return fit("clip", model, loss, COURSE, out, probe=probe, probe_every=500, until=until)
+    return fit("clip", model, loss, COURSE, out, probe=probe, probe_every=350, until=until)
 
 
 def trained(out: Path) -> tuple[CLIPModel, CLIPProcessor]:
@@ -64,4 +64,4 @@ def trained(out: Path) -> tuple[CLIPModel, CLIPProcessor]:
     sizes = {"height": 96, "width": 96}
     half = [0.5, 0.5, 0.5]
     images = CLIPImageProcessor(size=sizes, crop_size=sizes, image_mean=half, image_std=half)
-    return model, CLIPProcessor(images, clip_tokenizer())  # type: ignore[return-value]
+    return model, CLIPProcessor(images, clip_tokenizer())
