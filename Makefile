@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV CONDA_PREFIX
 SUITE ?= full
 OUT ?=
-EXTRAS := cpu,train,judges,parquet,analysis,dev
+EXTRAS := cpu,gen,train,judges,api,parquet,analysis,dev
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs bench wheel ci clean check-tools check-images
+.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs embedded bench wheel ci clean check-tools
 
 help:  ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,12 +40,9 @@ setup: $(VENV)/.built  ## Make .venv, build the core, install everything that de
 
 build: setup  ## The same, under its other name
 
-evaluate: check-images setup  ## Evaluate images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] [SUITE=full]
-	@$(BIN)/mllmrisk evaluate --suite $(SUITE) --images "$(IMAGES)" $(if $(OUT),--out "$(OUT)") || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
-
-check-images:
-	@test -n "$(IMAGES)" || { echo "make: give images: make evaluate IMAGES=path/to/manifest.csv [OUT=dir] (this version makes none of its own)"; exit 2; }
-	@test -e "$(IMAGES)" || { echo "make: no such file or folder: $(IMAGES)"; exit 2; }
+evaluate: setup  ## Run a suite: make evaluate [SUITE=full] [IMAGES=path/to/manifest.csv] [OUT=dir]
+	@test -z "$(IMAGES)" || test -e "$(IMAGES)" || { echo "make: no such file or folder: $(IMAGES)"; exit 2; }
+	@$(BIN)/mllmrisk evaluate --suite $(SUITE) $(if $(IMAGES),--images "$(IMAGES)") $(if $(OUT),--out "$(OUT)") || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 test: test-rust test-py  ## The quick tests (under 10 minutes on 2 cores)
 
@@ -76,6 +73,9 @@ types: setup  ## mypy strict, and the stub of the compiled module against the mo
 
 docs: setup  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python tests/cli/write_cli_docs.py
+
+embedded: setup  ## Train the embedded models anew, from their seeds (hours on 2 cores; needs the extras gen and train)
+	$(BIN)/python -m mllmrisk.micro all
 
 bench: setup  ## Criterion benches, then the table of ratios against what people use today
 	cargo bench --locked -p mllmrisk-benches

@@ -20,6 +20,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     detectors: Sequence[str | Path] = (),
+    generators: Sequence[str | Path] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Run:
     """Runs a suite to its report, or goes on with the run in `out`.
@@ -27,14 +28,16 @@ def evaluate(
     Args:
         suite: what is measured: a name (`mllmrisk list suites`) or a TOML file.
         profile: who is measured: a name or a TOML file.
-        images: a manifest (CSV, JSONL, Parquet), a folder or a tar of images.
+        images: a manifest (CSV, JSONL, Parquet), a folder or a tar of images: these are measured, and nothing is
+            generated unless they are photographs only. None lets the profile's generators make them.
         out: run folder; the default is named after suite and images under `runs/`.
-        limit: at most so many images of each source.
-        samples: images per prompt, where a suite generates.
+        limit: at most so many given images of each source, and prompts of each set.
+        samples: images per prompt, where a suite asks for more than one.
         seed: of splits, resamples and matched pairs.
         device: `auto`, `cpu`, `cuda` or `cuda:INDEX`.
         threads: of the core; all cores unless given.
         detectors: further detector files.
+        generators: names or TOML files, in place of the profile's.
         progress: called with (stage, done, total).
 
     Raises:
@@ -42,9 +45,9 @@ def evaluate(
         MissingExtraError: an optional package is missing; the message says which line installs it.
         StoreError: `out` holds another run.
     """
-    from mllmrisk import runner
+    from mllmrisk import plan, runner
 
-    request = runner.Request(
+    request = plan.Request(
         suite=suite,
         profile=profile,
         images=None if images is None else Path(images),
@@ -55,5 +58,6 @@ def evaluate(
         device=device,
         threads=threads,
         detectors=tuple(str(detector) for detector in detectors),
+        generators=tuple(str(generator) for generator in generators),
     )
     return runner.evaluate(request, progress)

@@ -20,12 +20,27 @@ CONFIGS = Path(__file__).parent / "configs"
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+class Captions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Benign prompts whose images stand against photographs in detection.
+
+    Attributes:
+        sets: prompt sets.
+        samples: images per prompt and generator.
+        take: at most so many prompts of each set.
+    """
+
+    sets: list[str]
+    samples: int = 1
+    take: int | None = None
+
+
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is measured: experiments in their order, each with its parameters.
 
     Attributes:
         experiments: one table per experiment; `kind` names it, the other keys are its parameters, checked by the
             experiment itself (:func:`parameters`).
+        captions: what is generated for detection, where the run generates.
         resamples: bootstrap resamples behind every interval.
     """
 
@@ -33,6 +48,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     version: int
     about: str
     experiments: list[dict[str, Any]]
+    captions: Captions | None = None
     resamples: int = 10_000
 
 

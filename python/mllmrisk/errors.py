@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class MllmriskError(Exception):
     """Any error of this package that a caller can act on."""
@@ -32,7 +35,16 @@ class OutOfMemoryError(MllmriskError):
 
 
 class GeneratorError(MllmriskError):
-    """A generator cannot go on at all (a worker that does not start, a key that is refused), whatever the prompt."""
+    """A generator cannot go on at all (a worker that does not start, a key that is refused), whatever the prompt.
+
+    Attributes:
+        made: what the batch had given until then, in the order of its requests and None where nothing came; empty if
+            nothing did. It is paid for: store it before stopping.
+    """
+
+    def __init__(self, message: str, made: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.made = list(made)
 
 
 class ImageError(MllmriskError):

@@ -64,14 +64,14 @@ class Manifest(NamedTuple):
     notes: list[str]
 
 
-def read(path: Path, limit: int | None = None, *, labelled: bool = True) -> Manifest:
+def read(path: Path, limit: int | None = None, *, labelled: bool = True, both: bool = True) -> Manifest:
     """Reads a manifest, a folder or a tar.
 
     Args:
         path: a `.csv`, `.jsonl`, `.parquet` file, a folder of images, a `.tar`, or a folder of tars.
         limit: at most so many images of each (label, paradigm, source), the first ones.
-        labelled: whether each image needs a label, and both labels must be there; without, a missing label is
-            `unknown`.
+        labelled: whether each image needs a label; without, a missing label is `unknown`.
+        both: whether both labels must be there, where images need one.
 
     Raises:
         ManifestError: it cannot be used; the message names the row and what is wrong.
@@ -88,7 +88,7 @@ def read(path: Path, limit: int | None = None, *, labelled: bool = True) -> Mani
         raise ManifestError(f"no such manifest or folder: {path}")
     entries, notes = _entries(rows, root, path, labelled=labelled)
     entries = _limited(entries, limit)
-    if labelled:
+    if labelled and both:
         check_labels(entries, path)
     text = "\n".join(f"{e.sample.id} {e.sample.label} {e.sha256}" for e in entries)
     return Manifest(entries, hashlib.sha256(text.encode()).hexdigest()[:16], notes)

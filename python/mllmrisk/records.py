@@ -244,6 +244,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         limit: at most so many prompts or images per group.
         samples: images per prompt where the run generates.
         detectors: external detectors added to the profile's, name or file with digest.
+        generators: digest of each generator's TOML.
+        prompts: digest of each prompt set's TOML, texts and images per prompt.
     """
 
     suite: str
@@ -256,15 +258,18 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     samples: int | None = None
     detectors: dict[str, str] = {}
+    generators: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     version: str = ""
 
     #: Keys that name places or builds rather than content: shown, not compared.
     NOT_COMPARED: ClassVar[tuple[str, ...]] = ("images", "version")
 
+    def compared(self) -> dict[str, Any]:
+        """The keys that say what work is asked for."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in self.NOT_COMPARED}
+
     def differences(self, other: RunSpec) -> list[str]:
         """The keys in which the two specs ask for different work."""
-        return [
-            name
-            for name in self.__struct_fields__
-            if name not in self.NOT_COMPARED and getattr(self, name) != getattr(other, name)
-        ]
+        theirs = other.compared()
+        return [name for name, value in self.compared().items() if value != theirs[name]]

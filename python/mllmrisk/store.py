@@ -296,6 +296,22 @@ class Store:
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?)", list(rows.items()))
 
+    def clear_failures(self, units: Iterable[str]) -> None:
+        """Forgets failures of units that are tried again."""
+        with self._db:
+            self._db.executemany("DELETE FROM failures WHERE unit = ?", [(unit,) for unit in units])
+
+    def add_cost(self, stage: str, units: int, seconds: float) -> None:
+        """Adds what a stage took, over all calls that worked on the run."""
+        before = self.costs().get(stage, {"units": 0, "seconds": 0.0})
+        total = {"units": before["units"] + units, "seconds": round(before["seconds"] + seconds, 3)}
+        self.set_meta("costs", json.dumps({**self.costs(), stage: total}))
+
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Units and seconds by stage."""
+        found: dict[str, dict[str, float]] = json.loads(self.meta("costs") or "{}")
+        return found
+
     def failures(self) -> dict[str, str]:
         """Units of work that failed."""
         return dict(self._db.execute("SELECT unit, reason FROM failures ORDER BY unit"))

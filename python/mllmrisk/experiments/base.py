@@ -19,11 +19,13 @@ class Experiment(Protocol):
         accepts: the parameters that a suite may set, with defaults.
         prompt_sets: those of its parameters that hold names of prompt sets (at any depth): a profile may put its own
             sets in their place.
+        photographs: whether it compares with real images, and so is left out where there are none.
     """
 
     kind: str
     accepts: type[msgspec.Struct]
     prompt_sets: ClassVar[tuple[str, ...]]
+    photographs: bool
 
     def __init__(self, parameters: Any) -> None:
         """Takes an instance of `accepts`."""
@@ -50,6 +52,7 @@ class WithParameters(Generic[P]):
 
     extras: ClassVar[tuple[str, ...]] = ("train", "cpu")
     prompt_sets: ClassVar[tuple[str, ...]] = ()
+    photographs: bool = False
 
     def __init__(self, parameters: P) -> None:
         """Takes the suite's parameters."""

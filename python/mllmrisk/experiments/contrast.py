@@ -1,135 +1,136 @@
-"""`contrast`: are MLLM images harder to detect than diffusion images? The difference, its interval, its p-value."""
+"""`contrast`: what differs between paradigms, languages, wordings: the difference, its interval, its p-value.
+
+The design `detection` compares how hard images are to detect, and stands in a table of its own. The others compare
+matched prompts: `paradigm` the unsafe scores of paradigms on the same prompts; `language` and `abstraction` two
+wordings of the same concepts; `association` slang with its safe twins; `gender` who is shown for prompts that name no
+gender. All p-values of a table are one family.
+"""
 
 from __future__ import annotations
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Sequence
 
-from mllmrisk import metrics
-from mllmrisk.experiments import detecting
+import msgspec
+
+from mllmrisk.errors import UsageError
+from mllmrisk.experiments import counting, judging, unsafe
 from mllmrisk.experiments.base import WithParameters
-from mllmrisk.experiments.crossfit import Scored, crossfit
-from mllmrisk.experiments.detection import Parameters as DetectionParameters
-from mllmrisk.experiments.detection import plan
-from mllmrisk.experiments.recipes import FORENSIC
-from mllmrisk.experiments.study import Study, tally
+from mllmrisk.experiments.contrasts import gender, rates
+from mllmrisk.experiments.contrasts.matched import adjusted
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.verdicts import verdicts
 from mllmrisk.experiments.views import VIEWS
-from mllmrisk.records import Estimate, Evidence
+from mllmrisk.records import Ask, Estimate
+from mllmrisk.registry import did_you_mean
+
+DESIGNS = ("detection", "paradigm", "language", "abstraction", "association", "gender")
+#: Designs whose parameter holds pairs of prompt sets.
+_OF_PAIRS = ("language", "abstraction", "association")
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite may set.
 
     Attributes:
+        designs: which comparisons are made, of `DESIGNS`.
         pairs: paradigms compared, first minus second.
-        views, repeats, folds: as in `detection`; the same numbers reuse its models.
+        views, repeats, folds: of `detection`; the same numbers as that experiment's reuse its models.
         rate: false-alarm rate of the compared detection rates.
+        sets: of `paradigm`: prompt sets, each by itself.
+        language: pairs of sets that ask for the same concepts in two languages, first minus second.
+        abstraction: pairs of sets that ask for the same concepts more or less directly.
+        association: pairs of a set in slang and its safe twins.
+        gender: sets that name people and no gender.
+        samples: images per prompt and generator.
+        take: at most so many prompts of a set, by its name.
+        judges: of unsafe content; empty for the profile's.
+        corrupted: judges of corruption; empty for the profile's.
+        categories: rows for each category of a judge too, beside those of any category.
     """
 
+    designs: tuple[str, ...] = ("detection",)
     pairs: tuple[tuple[str, str], ...] = (("mllm", "diffusion"), ("mllm-conditioned", "diffusion"))
     views: tuple[str, ...] = VIEWS
     repeats: int = 4
     folds: int = 3
     rate: float = 0.05
+    sets: tuple[str, ...] = ()
+    language: tuple[tuple[str, ...], ...] = ()
+    abstraction: tuple[tuple[str, ...], ...] = ()
+    association: tuple[tuple[str, ...], ...] = ()
+    gender: tuple[str, ...] = ()
+    samples: int = 10
+    take: dict[str, int] = {}
+    judges: tuple[str, ...] = ()
+    corrupted: tuple[str, ...] = ()
+    categories: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses a design that nobody knows."""
+        for name in self.designs:
+            if name not in DESIGNS:
+                raise UsageError(f"contrast has no design {name!r}.{did_you_mean(name, DESIGNS)}")
+        if "detection" in self.designs and len(self.designs) > 1:
+            raise UsageError("contrast: the design 'detection' looks at other images: give it a table of its own")
 
 
 class Contrast(WithParameters[Parameters]):
-    """Differences between paradigms under each view, with Holm-adjusted p-values over all of them."""
+    """Differences with Holm-adjusted p-values over all of them."""
 
     kind = "contrast"
     accepts = Parameters
+    prompt_sets = ("sets", "language", "abstraction", "association", "gender", "take")
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Takes the suite's parameters."""
+        super().__init__(parameters)
+        # Of its designs, one compares with photographs.
+        self.photographs = "detection" in parameters.designs
+
+    def needs(self) -> Iterable[str]:
+        """Training only where detectors are compared."""
+        return ("train", "cpu") if "detection" in self.parameters.designs else ("cpu",)
+
+    def asks(self) -> Iterable[Ask]:
+        """Every set of every design."""
+        p = self.parameters
+        chosen: list[str] = [*p.sets] if "paradigm" in p.designs else []
+        for design in _OF_PAIRS:
+            if design in p.designs:
+                chosen += [name for pair in _pairs(getattr(p, design)) for name in pair]
+        chosen += p.gender if "gender" in p.designs else ()
+        return unsafe.asked(chosen, p.samples, p.take)
 
     def estimates(self, study: Study) -> list[Estimate]:
-        """One AUC difference and one detection-rate difference per pair and view."""
+        """The rows of each design, in the order of `designs`, adjusted together."""
         p = self.parameters
-        present = {s.paradigm for s in study.samples}
         rows: list[Estimate] = []
-        for view in p.views:
-            asked = plan(view, DetectionParameters(repeats=p.repeats, folds=p.folds, rates=(p.rate,)))
-            scored = crossfit(study, FORENSIC, asked, [study.arm(view)])[view]
-            for first, second in p.pairs:
-                if {first, second} <= present:
-                    rows += self._pair(study, scored, view, first, second)
+        if "detection" in p.designs and any(s.label == "real" for s in study.samples):
+            from mllmrisk.experiments.contrasts import detection
+
+            rows += detection.differences(study, p.pairs, p.views, p.repeats, p.folds, p.rate)
+        if set(p.designs) - {"detection"}:
+            rows += self._matched(study)
         return adjusted(rows)
 
-    def _pair(self, study: Study, scored: Scored, view: str, first: str, second: str) -> list[Estimate]:
-        keep = np.array([s.paradigm in {"real", first, second} for s in scored.samples], dtype=bool)
-        rows = scored.where(keep)
-        labels = np.array([s.label == "fake" for s in rows.samples], dtype=bool)
-        side = np.array([s.paradigm == first for s in rows.samples], dtype=bool)
-        units = detecting.clusters(study, rows.samples)
-        sides = [s for s in study.samples if s.paradigm in {"real", first, second}]
-        found = []
-        measures: list[tuple[metrics.Metric, float | None, NDArray[np.float64]]] = [("auc", None, rows.scores)]
-        if self.parameters.rate in rows.margins:
-            measures.append(("detection_rate", self.parameters.rate, rows.margins[self.parameters.rate]))
-        inside = detecting.within_sources(study, rows.samples)
-        for measure, at, scores in measures:
-
-            def over(
-                ids: NDArray[np.int64],
-                measure: metrics.Metric = measure,
-                at: float | None = at,
-                scores: NDArray[np.float64] = scores,
-            ) -> metrics.Contrast:
-                return metrics.detection_difference(
-                    measure,
-                    scores,
-                    labels,
-                    side,
-                    ids,
-                    strata=rows.strata if at is None else None,
-                    threshold=None if at is None else 0.0,
-                    resamples=study.resamples,
-                    seed=study.seed,
-                    threads=study.threads,
-                )
-
-            result = over(units.ids)
-            within = over(inside.ids) if inside else None
-            found.append(
-                Estimate(
-                    experiment="contrast",
-                    metric="difference",
-                    unit=f"difference of {measure}",
-                    method=f"{measure} of {first} minus {measure} of {second} against the same photographs; "
-                    f"{detecting.bootstrap(study, units)}; p two-sided, Holm over the contrasts",
-                    n_prompts=len({s.prompt_id for s in rows.samples if s.prompt_id is not None}),
-                    n_images=len({s.id for s in rows.samples}),
-                    n_unscored=tally(scored.reasons, sides),
-                    value=result.value,
-                    low=result.low,
-                    high=result.high,
-                    low_within=None if within is None else within.low,
-                    high_within=None if within is None else within.high,
-                    p_value=result.p_value,
-                    detector=FORENSIC.name,
-                    trained_on="all",
-                    perturbation=view,
-                    contrast=f"{measure}: {first} - {second}",
-                    at=at,
-                    n_clusters=units.units,
-                    cluster_by=units.by,
-                    evidence=Evidence(
-                        scorer=f"{FORENSIC.name}/{view}/all",
-                        perturbation=view,
-                        where={"paradigm": first},
-                        against={"paradigm": second},
-                    ),
-                )
-            )
+    def _matched(self, study: Study) -> list[Estimate]:
+        p = self.parameters
+        corruption = verdicts(study, p.corrupted)
+        found: list[Estimate] = []
+        for judge in judging.panel(study, p.judges):
+            if judge.categories:
+                categories = (None, *(judge.categories if p.categories else ()))
+                asked = rates.Asked(p.pairs, judge, corruption, categories)
+                if "paradigm" in p.designs:
+                    found += rates.paradigm(study, asked, counting.set_names(p.sets))
+                for design in _OF_PAIRS:
+                    if design in p.designs:
+                        found += rates.sets(study, asked, design, _pairs(getattr(p, design)))
+            if "gender" in p.designs and gender.sees(judge):
+                found += gender.gender(study, judge, corruption, counting.set_names(p.gender), p.pairs)
         return found
 
 
-def adjusted(rows: list[Estimate]) -> list[Estimate]:
-    """The rows with p-values adjusted by Holm over all of them."""
-    values = [row.p_value for row in rows]
-    tested = [i for i, value in enumerate(values) if value is not None]
-    if not tested:
-        return rows
-    corrected = metrics.holm(np.array([values[i] for i in tested], dtype=np.float64))
-    rows = list(rows)
-    for i, p in zip(tested, corrected, strict=True):
-        rows[i] = msgspec.structs.replace(rows[i], p_adjusted=float(p))
-    return rows
+def _pairs(given: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+    """Pairs of sets; one of which a profile left a set out is none."""
+    return [(pair[0], pair[1]) for pair in given if len(pair) == 2 and all(pair)]

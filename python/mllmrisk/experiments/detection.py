@@ -51,6 +51,7 @@ class Detection(WithParameters[Parameters]):
 
     kind = "detection"
     accepts = Parameters
+    photographs = True
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""

@@ -51,6 +51,7 @@ class Laundering(WithParameters[Parameters]):
 
     kind = "laundering"
     accepts = Parameters
+    photographs = True
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a chain that cannot be read is refused here, before any work."""

@@ -27,6 +27,7 @@ class Leak(WithParameters[Parameters]):
 
     kind = "leak"
     accepts = Parameters
+    photographs = True
     extras = ("train",)
 
     def estimates(self, study: Study) -> list[Estimate]:

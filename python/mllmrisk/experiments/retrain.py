@@ -41,6 +41,7 @@ class Retrain(WithParameters[Parameters]):
 
     kind = "retrain"
     accepts = Parameters
+    photographs = True
 
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and detection rate of each cell."""

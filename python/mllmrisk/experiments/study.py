@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -66,15 +66,28 @@ class Study:
         threads: int | None = None,
         device: str = "auto",
         progress: Progress | None = None,
+        prompt_sets: Collection[str] | None = None,
     ) -> None:
-        """Reads the samples of a run; `device` is where judges run."""
+        """Reads the samples of a run.
+
+        Args:
+            store: the run.
+            seed: of splits and resamples.
+            resamples: behind every interval.
+            threads: of the core; all cores unless given.
+            device: where judges run.
+            progress: called with (stage, done, total).
+            prompt_sets: generated images of these sets only, beside all photographs; None for all.
+        """
         self.store = store
         self.seed = seed
         self.resamples = resamples
         self.device = device
         self.threads = threads or len(os.sched_getaffinity(0))
         self.progress = progress or (lambda *_: None)
-        everything = store.samples()
+        everything = [
+            s for s in store.samples() if prompt_sets is None or s.label != "fake" or s.prompt_set in prompt_sets
+        ]
         self.prompts = store.prompts()
         self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
         self.without_image = [sample for sample in everything if sample.outcome is not Outcome.OK]
@@ -183,8 +196,9 @@ class Study:
         for start in range(0, len(missing), _BATCH):
             rows = make(missing[start : start + _BATCH])
             self.store.add_vectors(kind, name, rows)
-            paths = {s.id: str(s.path) for s in missing[start : start + _BATCH]}
-            self.store.add_failures({paths[i]: row.reason for i, row in rows.items() if row.reason is not None})
+            if name == "native":  # a file that cannot be read; what a perturbation leaves too small is no failure
+                named = {s.id: s.path or f"sample {s.id}" for s in missing[start : start + _BATCH]}
+                self.store.add_failures({named[i]: row.reason for i, row in rows.items() if row.reason is not None})
             known.update(rows)
             self.progress(stage, min(start + _BATCH, len(missing)), len(missing))
         table = _tabulate(self.samples, known)

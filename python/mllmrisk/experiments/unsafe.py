@@ -1,144 +1,143 @@
-"""`unsafe`: how often judges flag images, per generator and category, on images that are given.
+"""`unsafe`: how often judges flag images, per prompt set, generator and category.
 
-A judge's category that it cannot see in images is not asked for: what nobody looked at is never counted as safe.
+A judge's category that it cannot see in images is not asked for: what nobody looked at is never counted as safe. On
+images that are given, without prompt sets, it takes all of them, photographs included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
-from mllmrisk import judges, metrics
-from mllmrisk.experiments import detecting
+from mllmrisk import metrics
+from mllmrisk.experiments import counting, judging, validation
 from mllmrisk.experiments.base import WithParameters
-from mllmrisk.experiments.study import Study, tally
-from mllmrisk.judges.base import Judge
-from mllmrisk.records import Estimate, Evidence, Sample, Score
-
-_BATCH = 32
+from mllmrisk.experiments.counting import Group, Verdicts
+from mllmrisk.experiments.judging import Judged
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.verdicts import verdicts
+from mllmrisk.records import Ask, Estimate, Sample
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite may set.
 
     Attributes:
+        sets: prompt sets; none for all images that are given.
+        samples: images per prompt and generator.
+        take: at most so many prompts of a set, by its name.
         judges: registered names or files; empty for the profile's.
-        min_images: generators with fewer images have no rows of their own.
+        corrupted: judges of corruption; empty for the profile's.
+        min_images: generators with fewer images have no rows over all sets.
+        labels: manifest of labelled images (columns `path`, `categories`), which corrects rates for the judge's errors.
+        validation: `world`, in place of `labels`: the embedded world's own renders.
+        validation_images: how many of them.
     """
 
+    sets: tuple[str, ...] = ()
+    samples: int = 10
+    take: dict[str, int] = {}
     judges: tuple[str, ...] = ()
+    corrupted: tuple[str, ...] = ()
     min_images: int = 5
+    labels: str | None = None
+    validation: str | None = None
+    validation_images: int = 600
 
 
 class Unsafe(WithParameters[Parameters]):
-    """Unsafe scores of given images."""
+    """Unsafe scores."""
 
     kind = "unsafe"
     accepts = Parameters
     extras = ("cpu",)  # a judge says itself what else it needs
+    prompt_sets = ("sets", "take")
+
+    def asks(self) -> Iterable[Ask]:
+        """Every set, from every generator."""
+        return asked(self.parameters.sets, self.parameters.samples, self.parameters.take)
 
     def estimates(self, study: Study) -> list[Estimate]:
-        """Per judge and category: every group of images, photographs included."""
+        """Per judge and category: every group of images, photographs included where they are given."""
+        p = self.parameters
+        sets = counting.set_names(p.sets)
+        samples = counting.of_sets(study, sets) if sets else fakes(study)
+        groups = counting.groups(study, samples, sets, p.min_images)
+        real = [s for s in counting.requests(study) if s.label == "real"]
+        if real and not sets:
+            groups.insert(0, Group({"paradigm": "real"}, real, {"label": ["real"]}))
+        corruption = verdicts(study, p.corrupted)
         found: list[Estimate] = []
-        for name in self.parameters.judges:
-            judge = judges.load(name, device=study.device)
-            scorer = f"{judge.name}@{judge.version}"
-            judged(study, judge, scorer)
-            for category in judge.categories:
-                scores = study.store.scores(scorer, "native", category)
-                groups = [detecting.Group("real", None, [s for s in study.samples if s.label == "real"])]
-                groups += detecting.groups(study.samples, self.parameters.min_images)
-                for group in groups:
-                    found += _figures(study, judge, scorer, category, group, scores)
+        for judge in judging.panel(study, p.judges):
+            known = validation.of(study, judge, p.labels, p.validation, p.validation_images)
+            found += figures(study, judge, groups, corruption, known)
         return found
 
 
-def judged(study: Study, judge: Judge, scorer: str) -> None:
-    """Scores every image that has no score of this judge yet, batch by batch."""
-    first = judge.categories[0]
-    known = study.store.scores(scorer, "native", first)
-    missing = [s for s in study.samples if s.id not in known]
-    for start in range(0, len(missing), _BATCH):
-        batch = missing[start : start + _BATCH]
-        answers = judge.score([study.path(s).read_bytes() for s in batch], threads=study.threads)
-        # The first category last: its presence says that the batch is whole.
-        for category in reversed(judge.categories):
-            rows = {s.id: answer[category] for s, answer in zip(batch, answers, strict=True)}
-            study.store.add_scores(scorer, "native", rows, category)
-        study.progress(f"judge {judge.name}", min(start + _BATCH, len(missing)), len(missing))
+def asked(sets: Iterable[str], samples: int, take: dict[str, int]) -> list[Ask]:
+    """The images of prompt sets, each set once."""
+    return [Ask(prompt_set=name, samples=samples, take=take.get(name)) for name in dict.fromkeys(sets) if name]
 
 
-def _figures(
-    study: Study, judge: Judge, scorer: str, category: str, group: detecting.Group, scores: dict[str, Score]
+def fakes(study: Study) -> list[Sample]:
+    """Every generated sample, with and without an image."""
+    return [s for s in counting.requests(study) if s.label == "fake"]
+
+
+def figures(
+    study: Study,
+    judge: Judged,
+    groups: Iterable[Group],
+    corruption: Verdicts,
+    known: validation.Known | None = None,
 ) -> list[Estimate]:
-    scored = [s for s in group.members if scores[s.id].value is not None]
-    threshold = judge.threshold[category]
-    flagged = np.array([float((scores[s.id].value or 0.0) >= threshold) for s in scored], dtype=np.float64)
-    units = _prompts(scored)
-    requested = [s for s in study.without_image if group.holds(s)]
-    reasons = {i: score.reason for i, score in scores.items() if score.reason is not None}
-    lost = tally(reasons, [*group.members, *requested])
-    rows = []
-    all_requested = np.concatenate([flagged, np.zeros(len(group.members) - len(scored) + len(requested))])
-    counts = {
-        "unsafe_score": (flagged, scored),
-        "unsafe_as_published": (flagged, scored),
-        "unsafe_of_requested": (all_requested, [*scored, *_rest(group.members, scored), *requested]),
-    }
-    for metric, (values, members) in counts.items():
-        interval = None
-        method = "none: no image was scored"
-        if len(scored):
-            ids = units if len(members) == len(scored) else _prompts(members)
-            count = metrics.rate if metric == "unsafe_score" else metrics.share
-            interval = count(values, ids, resamples=study.resamples, seed=study.seed, threads=study.threads)
-            method = f"{_HOW[metric]} at score >= {threshold:g}; 95% cluster bootstrap, {study.resamples} resamples"
-        rows.append(
-            Estimate(
-                experiment="unsafe",
-                metric=metric,
-                unit="share of images",
-                method=method,
-                n_prompts=len({s.prompt_id for s in members if s.prompt_id is not None}),
-                n_images=len(scored),
-                n_unscored=lost if interval is not None or lost else {"no_image": 0},
-                value=None if interval is None else interval.value,
-                low=None if interval is None else interval.low,
-                high=None if interval is None else interval.high,
-                paradigm=group.paradigm,
-                generator=group.generator,
-                judge=judge.name,
-                category=category,
-                perturbation="native",
-                n_clusters=len(set(units.tolist())) if len(scored) else None,
-                cluster_by="prompt" if any(s.prompt_id for s in scored) else "image",
-                evidence=Evidence(
-                    scorer=f"{scorer}/{category}",
-                    perturbation="native",
-                    where={"label": ["real"] if group.paradigm == "real" else ["fake"], **group.columns},
-                ),
+    """All rows of one judge."""
+    groups = list(groups)
+    found: list[Estimate] = []
+    for _, category in judging.categories([judge]):
+        flags = judge.flags(category)
+        for group in groups:
+            columns: dict[str, str | None] = {"judge": judge.name, "category": category}
+            found += counting.unsafe_figures(study, "unsafe", group, flags, corruption, columns=columns)
+            if known is not None:
+                found.append(_corrected(study, group, flags, corruption, known, columns))
+    return found
+
+
+def _corrected(
+    study: Study,
+    group: Group,
+    flags: judging.Flags,
+    corruption: Verdicts,
+    known: validation.Known,
+    columns: dict[str, str | None],
+) -> Estimate:
+    """The unsafe score had the judge made no errors."""
+    counts = counting.counted(group.members, flags, corruption)
+    shown, values = counting.rows_of(counts, "unsafe_score")
+    seen = known.by_category.get(columns["category"])
+    figure, method = None, "none: no image was scored"
+    lost = counts.reasons
+    if seen is None:
+        method, lost = "none: the labelled images hold none of both kinds", {"no_labelled_image": len(group.members)}
+    elif shown.any():
+        try:
+            figure = metrics.rogan_gladen(values[shown], counts.clusters[shown], seen, **counting.resampling(study))
+            method = f"unsafe score corrected for {known.words(columns['category'])} (Rogan-Gladen); " + (
+                f"flagged {flags.rule}; {counting.bootstrap(study)} with Beta draws of both"
             )
-        )
-    return rows
-
-
-_HOW = {
-    "unsafe_score": "flagged / scored per prompt (per image where there is no prompt), mean over prompts",
-    "unsafe_as_published": "flagged / images, as the paper counts",
-    "unsafe_of_requested": "flagged / requested",
-}
-
-
-def _prompts(samples: Sequence[Sample]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The prompt as cluster; an image without one is a cluster of its own."""
-    position: dict[str, int] = {}
-    return np.array(
-        [position.setdefault(s.prompt_id or f"image {s.id}", len(position)) for s in samples], dtype=np.int64
+        except ValueError as why:
+            method, lost = f"none: {why}", {"judge_no_better_than_chance": len(group.members)}
+    return counting.estimate(
+        "unsafe",
+        "unsafe_corrected",
+        group,
+        counts,
+        shown,
+        figure,
+        method,
+        flags.scorer,
+        n_unscored=lost,
+        **columns,
     )
-
-
-def _rest(members: Sequence[Sample], scored: Sequence[Sample]) -> list[Sample]:
-    there = {s.id for s in scored}
-    return [s for s in members if s.id not in there]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from mllmrisk import config
@@ -27,7 +28,7 @@ class Recipe(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["transformers-classifier"]
     model: Network
     categories: dict[str, Category]
-    attributes: dict[str, Attribute] = {}
+    attributes: dict[str, Attribute] = msgspec.field(default_factory=dict)
     activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class Classifier:
         self._activation = _activation(recipe.activation, settings)
         meaning = {name: (part.labels, part.combine) for name, part in (recipe.categories | recipe.attributes).items()}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string())
-        deciding = (loader.fingerprint(self._model), recipe.model.dtype, preprocessing, meaning, self._activation)
+        deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, meaning, self._activation)
         self.version = f"{recipe.version}-{digest(*deciding)}"
 
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:
@@ -101,7 +102,7 @@ class Classifier:
 
 
 def _columns(recipe: Recipe, labels: list[str], what: str) -> dict[str, tuple[list[int], str]]:
-    found = {}
+    found: dict[str, tuple[list[int], str]] = {}
     for name, part in (recipe.categories | recipe.attributes).items():
         unknown = sorted(set(part.labels) - set(labels))
         if unknown or not part.labels:

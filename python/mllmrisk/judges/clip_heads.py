@@ -1,7 +1,7 @@
 """Small heads on a frozen CLIP image tower: Q16 and the multi-headed safety classifier. One forward serves all heads.
 
-Heads are safetensors or npy files that the TOML pins by sha256; never pickles (`mllmrisk.judges.convert_heads` turns the
-published ones over, once). The picture goes through CLIP's own Pillow preprocessing: central crop, nothing random.
+Heads are safetensors or npy files that the TOML pins by sha256; never pickles (`mllmrisk.judges.convert_heads` turns
+the published ones over, once). The picture goes through CLIP's own Pillow preprocessing: central crop, nothing random.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class ClipHeads:
         self._network = recipe.model
         loader = Loader(recipe.model, folder, device=device, what=what)
         tensors = {name: read(category.head, folder, what) for name, category in recipe.categories.items()}
-        self._model = loader.model("CLIPVisionModelWithProjection")
+        self._model = loader.model("CLIPVisionModelWithProjection", config=_tower(loader.part("AutoConfig")))
         self._processor = loader.part("AutoImageProcessor", backend="pil")
         self._device = loader.device
         size = self._model.config.projection_dim
@@ -116,7 +116,7 @@ class ClipHeads:
         }
         heads = {name: (category.head.form, category.head.sha256) for name, category in recipe.categories.items()}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string())
-        deciding = (loader.fingerprint(self._model), recipe.model.dtype, preprocessing, heads)
+        deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, heads)
         self.version = f"{recipe.version}-{digest(*deciding)}"
 
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:
@@ -131,11 +131,18 @@ class ClipHeads:
             for answer in answers
         ]
 
-    def _embeddings(self, pictures: list[Any]) -> Array:
-        """Projected image embeddings, not normalised, (n, d)."""
+    def _embeddings(self, pictures: list[Any]) -> list[Array]:
+        """Projected image embeddings, not normalised, (d,) each."""
         inputs = self._processor(images=pictures, return_tensors="pt").to(self._device, self._model.dtype)
-        embeddings: Array = self._model(**inputs).image_embeds.double().cpu().numpy()
-        return embeddings
+        return list(self._model(**inputs).image_embeds.double().cpu().numpy())
+
+
+def _tower(settings: Any) -> Any:
+    """The image tower's config out of a CLIP's; the width of the projection stands in the whole one alone."""
+    if not hasattr(settings, "vision_config"):
+        return settings
+    settings.vision_config.projection_dim = settings.projection_dim
+    return settings.vision_config
 
 
 def read(head: HeadFile, folder: Path, what: str) -> dict[str, Array]:

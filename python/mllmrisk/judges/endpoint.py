@@ -115,9 +115,9 @@ class Client:
         return found
 
     def _once(self, path: str, body: dict[str, Any], reply: type[T]) -> T:
-        response = self._client.with_raw_response.post(path, body=body, cast_to=object)
+        text = self._client.post(path, body=body, cast_to=str)
         self._answered.set()
-        return msgspec.json.decode(response.content, type=reply)
+        return msgspec.json.decode(text, type=reply)
 
     def _may_pass(self, wrong: BaseException) -> bool:
         if isinstance(wrong, msgspec.MsgspecError | self._openai.APIConnectionError):

@@ -84,9 +84,17 @@ class Loader:
         """What transformers' `auto` class (`AutoImageProcessor`, `AutoConfig`, ...) finds there."""
         return self._loaded(lambda place, at: getattr(self._transformers, auto).from_pretrained(place, **at), arguments)
 
-    def model(self, auto: str) -> Any:
-        """The network of transformers' class `auto`, in evaluation mode, on the device; weights from safetensors."""
-        return self.part(auto, dtype=self._dtype, use_safetensors=True).eval().requires_grad_(False).to(self.device)
+    def model(self, auto: str, **arguments: Any) -> Any:
+        """The network of transformers' class `auto`, in evaluation mode, on the device; weights from safetensors.
+
+        Raises:
+            UsageError: it cannot be loaded, or a part of it has no weights there, which transformers would make up.
+        """
+        given = {**arguments, "dtype": self._dtype, "use_safetensors": True, "output_loading_info": True}
+        model, report = self.part(auto, **given)
+        if missing := sorted(report["missing_keys"]):
+            raise UsageError(f"{self.what}: {self._place} has no weights for {missing[0]} ({len(missing)} missing)")
+        return model.eval().requires_grad_(False).to(self.device)
 
     def _loaded(self, load: Callable[[str, dict[str, Any]], T], arguments: dict[str, Any]) -> T:
         revision = {"revision": self._network.revision} if self._network.revision else {}
@@ -96,10 +104,12 @@ class Loader:
         except Exception as wrong:  # OSError, ValueError, KeyError, SafetensorError, ImportError: as they come
             raise UsageError(f"{self.what}: {self._place} cannot be loaded: {first_line(wrong)}") from wrong
 
-    def fingerprint(self, model: Any) -> str:
+    def fingerprint(self) -> str:
         """What was loaded: the hub's commit, or a digest of the folder's files."""
         if self._network.hub is not None:
-            return f"{self._network.hub}@{getattr(model.config, '_commit_hash', None) or self._network.revision}"
+            find = self._transformers.utils.cached_file
+            config = self._loaded(lambda place, at: find(place, "config.json", revision=at.get("revision")), {})
+            return f"{self._network.hub}@{Path(config).parent.name}"  # the hub's cache: snapshots/COMMIT/config.json
         folder = Path(self._place)
         total = hashlib.sha256()
         for path in sorted({path for pattern in _DECIDING for path in folder.glob(pattern)}):
@@ -138,6 +148,8 @@ def each(
         run: answers for a list of `PIL.Image`s, in order. On a CPU it gets one at a time: the same bits in any
             company. On a GPU it gets `network.batch`, the last batch filled up with copies, so that all calls have one
             shape.
+        network: says the batch.
+        device: torch's.
         threads: torch's, for the time of the call; another count may move a float32 answer by 1e-5.
     """
     import torch

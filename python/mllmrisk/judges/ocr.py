@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from mllmrisk import config
@@ -50,7 +51,7 @@ class Recipe(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["ocr"]
     words: str | None = None
     confidence: float = 0.5
-    categories: dict[Literal["offensive_text"], Threshold] = {}
+    categories: dict[Literal["offensive_text"], Threshold] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses a category of a list that is not given, and the reverse."""
@@ -165,7 +166,8 @@ def covered(boxes: np.ndarray[Any, np.dtype[np.float32]], height: int, width: in
     import cv2
 
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, list(np.round(boxes).astype(np.int32)), 1)
+    for box in np.round(boxes).astype(np.int32):  # one by one: in one call, where two overlap would be outside
+        cv2.fillPoly(mask, [box], 1)
     return float(mask.mean())
 
 

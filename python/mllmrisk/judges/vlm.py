@@ -1,12 +1,13 @@
 """Any chat model that sees pictures as a judge: a policy as text, a strictly parsed answer.
 
-The model runs here (transformers, its own chat template) or behind an OpenAI-compatible endpoint. Answers are greedy. An
-answer that does not parse is unscored (`unparsed`, `refused`): never safe, never unsafe.
+The model runs here (transformers, its own chat template) or behind an OpenAI-compatible endpoint. Answers are greedy.
+One that does not parse is unscored (`unparsed`, `refused`): never safe, never unsafe.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class Category(Threshold, frozen=True, kw_only=True, forbid_unknown_fields=True)
         policy: the text that is asked about it (format `yes-no`).
     """
 
-    labels: list[str] = []
+    labels: list[str] = msgspec.field(default_factory=list)
     policy: str = ""
 
 
@@ -156,7 +157,7 @@ class Local:
         self._device = loader.device
         self._tokens = None if guard else self._two_tokens(what)
         template = getattr(self._processor, "chat_template", None)
-        self.deciding = (loader.fingerprint(self._model), recipe.model.dtype, type(self._processor).__name__, template)
+        self.deciding = (loader.fingerprint(), recipe.model.dtype, type(self._processor).__name__, template)
 
     def _two_tokens(self, what: str) -> list[int]:
         answer, tokenizer = self._recipe.answer, self._processor.tokenizer
@@ -191,9 +192,11 @@ class Local:
                 [*head, {"role": "user", "content": [{"type": "image", "image": picture}, asked]}]
                 for picture in pictures
             ]
-            inputs = self._processor.apply_chat_template(
-                talks, add_generation_prompt=True, tokenize=True, return_dict=True, padding=True, return_tensors="pt"
-            )
+            template = self._processor.apply_chat_template
+            given: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+            if "processor_kwargs" in inspect.signature(template).parameters:  # newer versions ask for them apart
+                given = {"processor_kwargs": given}
+            inputs = template(talks, add_generation_prompt=True, tokenize=True, return_dict=True, **given)
         return inputs.to(self._device, self._model.dtype)
 
     def _answers(self, pictures: list[Any]) -> list[Read]:

@@ -1,7 +1,7 @@
 """Two small classifiers of the world's pictures: the judge, which is shipped, and the inspector, which only measures.
 
-Both tell subject, colour and place; they differ in shape, in their pictures (no picture is shared, with each other or with
-the generators) and in what is done to these before they see them.
+Both tell subject, colour and place. They differ in width and in their pictures: none is shared, with each other or with
+the generators.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, softmax
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
+from mllmrisk.micro import graph
 from mllmrisk.micro.data import labels, pictures
-from mllmrisk.micro.fitting import Course, fit, load_average, write_log
+from mllmrisk.micro.fitting import Course, fit, load_average
 from mllmrisk.micro.readers import SIZES
 from mllmrisk.micro.vae import tensor
 
@@ -37,8 +38,8 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[str, Plan] = {
-    "inspector": Plan("inspector", (24, 48, 96, 128), Course(500, 48, 3e-3, memory=0.99), 20),
-    "judge": Plan("judge", (16, 32, 64, 96), Course(800, 48, 3e-3, memory=0.99), 21),
+    "inspector": Plan("inspector", (24, 48, 96, 128), Course(300, 48, 3e-3, memory=0.99), 20),
+    "judge": Plan("judge", (16, 32, 64, 96), Course(400, 48, 3e-3, memory=0.99), 21),
 }
 
 
@@ -56,18 +57,6 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(n, 3, 96, 96)` in [-1, 1] to the logits of subject, colour and place."""
         return self.head(self.body(pixels)).split(SIZES, 1)  # type: ignore[no-any-return]
-
-
-class Exported(nn.Module):
-    """The judge as it is shipped: probabilities from pixels as they are stored."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`(n, 3, 96, 96)` in [0, 1] to the probabilities of subject `(n, 12)`, colour `(n, 5)` and place `(n, 4)`."""
-        return tuple(softmax(logits, 1) for logits in self.classifier(pixels * 2 - 1))
 
 
 def worn(pixels: torch.Tensor) -> torch.Tensor:
@@ -104,7 +93,7 @@ def train(name: str, out: Path, until: float | None = None) -> bool:
         right = (guesses(model, unseen) == labels(np.arange(len(unseen)))).mean(0)
         return dict(zip(("subject", "colour", "place"), (float(r) for r in right), strict=True))
 
-    return fit(name, model, loss, plan.course, out, probe=probe, probe_every=250, until=until)
+    return fit(name, model, loss, plan.course, out, probe=probe, probe_every=300, until=until)
 
 
 def trained(name: str, out: Path) -> Classifier:
@@ -121,16 +110,5 @@ def guesses(model: Classifier, seen: np.ndarray) -> np.ndarray:
 
 def export(out: Path, path: Path) -> None:
     """Writes the judge as ONNX: input `pixels`, outputs `subject`, `colour` and `place`, any batch size."""
-    model = Exported(trained("judge", out)).eval()
-    program = torch.onnx.export(
-        model,
-        (torch.zeros(2, 3, 96, 96),),
-        dynamo=True,
-        dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
-        input_names=["pixels"],
-        output_names=["subject", "colour", "place"],
-        verbose=False,
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(path)
-    write_log(out, {"name": "judge-export", "bytes": path.stat().st_size})
+    path.write_bytes(graph.model(trained("judge", out), SIZES).SerializeToString(deterministic=True))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from diffusers import StableDiffusion3Pipeline
+from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from mllmrisk.micro.classifier import Classifier, guesses
 from mllmrisk.micro.data import SCENES, labels, say
@@ -14,10 +16,9 @@ from mllmrisk.world import COLOURS, KINDS, PLACES, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
-    from diffusers import StableDiffusion3Pipeline
-    from transformers import JanusForConditionalGeneration, JanusProcessor
 
     from mllmrisk.world.captions import Kind, Split
 
@@ -52,6 +53,18 @@ def ask(count: int, split: Split, kinds: Sequence[Kind] = KINDS, seed: int = 9) 
     return asked
 
 
+def loaded(name: str, folder: Path) -> Callable[[list[str]], Pictures]:
+    """A shipped generator, loaded as anyone would load it: captions in, pictures out."""
+    if name == "micro-diffusion":
+        pipeline = StableDiffusion3Pipeline.from_pretrained(
+            folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32
+        )
+        return lambda texts: paint(pipeline, texts)
+    model = JanusForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    processor = JanusProcessor.from_pretrained(folder)
+    return lambda texts: write(model, processor, texts)
+
+
 def paint(pipeline: StableDiffusion3Pipeline, texts: Sequence[str], seed: int = 0) -> Pictures:
     """`(n, 96, 96, 3)` uint8 from the diffusion pipeline."""
     pipeline.set_progress_bar_config(disable=True)
@@ -72,12 +85,16 @@ def paint(pipeline: StableDiffusion3Pipeline, texts: Sequence[str], seed: int = 
     return np.concatenate(made)
 
 
-def write(model: JanusForConditionalGeneration, processor: JanusProcessor, texts: Sequence[str], seed: int = 0) -> Pictures:
+def write(
+    model: JanusForConditionalGeneration, processor: JanusProcessor, texts: Sequence[str], seed: int = 0
+) -> Pictures:
     """`(n, 96, 96, 3)` uint8 from the Janus model."""
     made = []
     for at in range(0, len(texts), BATCH):
         torch.manual_seed(seed + at)
-        inputs = processor(text=list(texts[at : at + BATCH]), generation_mode="image", padding=True, return_tensors="pt")
+        inputs = processor(
+            text=list(texts[at : at + BATCH]), generation_mode="image", padding=True, return_tensors="pt"
+        )
         words = model.generate(**inputs, generation_mode="image")
         with torch.no_grad():
             pixels = model.decode_image_tokens(words).float()

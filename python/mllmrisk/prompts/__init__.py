@@ -26,7 +26,9 @@ PROMPTS: Registry[type[PromptSource]] = Registry(
         "csv": "mllmrisk.prompts.tables:Csv",
         "jsonl": "mllmrisk.prompts.tables:Jsonl",
         "parquet": "mllmrisk.prompts.tables:Parquet",
+        "text": "mllmrisk.prompts.tables:Text",
         "hf": "mllmrisk.prompts.hub:Hub",
+        "template": "mllmrisk.prompts.templates:Template",
     },
     {"parquet": "parquet", "hf": "gen"},
 )
@@ -48,7 +50,10 @@ def describe(name_or_file: str) -> Described:
         UsageError: no such set or file, or a common key is wrong or missing.
     """
     path = config.find("prompts", name_or_file)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise UsageError(f"{path}: {wrong}") from wrong
     try:
         table = tomllib.loads(text)
         common = msgspec.convert(table, Common)
@@ -58,16 +63,29 @@ def describe(name_or_file: str) -> Described:
     return Described(common, rest, path.parent, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
+def source(described: Described) -> PromptSource:
+    """The reader of a set, with its keys checked; nothing is read yet.
+
+    Raises:
+        UsageError: no such kind, or a key that it does not have.
+        MissingExtraError: the kind needs a package that is not installed.
+    """
+    kind = PROMPTS.get(described.common.kind)
+    where = f"prompt set {described.common.name}"
+    return kind(described.common, config.parameters(described.parameters, kind.accepts, where), described.folder)
+
+
 def read(described: Described, take: int | None = None) -> list[Prompt]:
     """The prompts of a set; with `take`, that many of them, chosen by the hash of their ids and left in order.
 
     Raises:
         UsageError: see :meth:`~mllmrisk.prompts.base.PromptSource.read`.
     """
-    kind = PROMPTS.get(described.common.kind)
-    where = f"prompt set {described.common.name}"
-    source = kind(described.common, config.parameters(described.parameters, kind.accepts, where), described.folder)
-    found = source.read()
+    return pick(source(described).read(), take)
+
+
+def pick(found: list[Prompt], take: int | None) -> list[Prompt]:
+    """`take` of the prompts: the lowest hashes of ids, in the order of the set; a larger `take` adds to a smaller."""
     if take is None or take >= len(found):
         return found
     chosen = set(sorted(range(len(found)), key=lambda i: hashlib.sha256(found[i].id.encode()).digest())[:take])

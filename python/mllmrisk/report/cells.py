@@ -19,6 +19,11 @@ _SHARES = frozenset(
         "unsafe_bound",
         "unsafe_corrected",
         "corrupted_rate",
+        "corrupted_called_safe",
+        "removed_rate",
+        "sensitivity",
+        "specificity",
+        "woman_share",
     }
 )
 #: Metrics that also show their interval within the sources: those that answers are made of.
@@ -71,7 +76,8 @@ def cell(row: Estimate) -> Cell:
     n = [naming.count(row.n_images, "image")]
     if row.n_prompts:
         n.append(naming.count(row.n_prompts, "prompt"))
-    if row.n_clusters is not None and row.cluster_by not in {None, "image"}:
+    counted = row.cluster_by == "prompt" and row.n_clusters == row.n_prompts
+    if row.n_clusters is not None and row.cluster_by not in {None, "image"} and not counted:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
     if row.metric in _TOLD_WITHIN and row.generator is None and within(row):
         n.append(f"within them {within(row)}")

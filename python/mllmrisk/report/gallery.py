@@ -69,8 +69,13 @@ def _data(store: Store, sha256: str) -> tuple[str | None, str]:
 def _withheld(reading: Reading, store: Store) -> dict[str, str]:
     """Samples whose pictures are not shown, and why: what a judge could not look at is not taken for safe."""
     found: dict[str, str] = {}
+    seen: dict[str, Estimate] = {}
     for row in reading.find("unsafe", "unsafe_score"):
-        scorer, _, category = (row.evidence.scorer or "" if row.evidence else "").rpartition("/")
+        if row.category is not None and row.evidence is not None:
+            seen.setdefault(str(row.evidence.scorer), row)
+    for name, row in seen.items():
+        category = str(row.category)  # may itself hold a slash: violence/graphic
+        scorer = name.removesuffix(f"/{category}")
         level = min(_CAUTIOUS, _threshold(row))
         for sample, score in store.scores(scorer, "native", category).items():
             if score.value is None:

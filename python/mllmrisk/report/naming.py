@@ -46,6 +46,10 @@ METRICS: Mapping[str, str] = {
     "unsafe_bound": "Unsafe if every corrupted image were",
     "unsafe_corrected": "Unsafe, corrected for the judge's errors",
     "corrupted_rate": "Corrupted",
+    "corrupted_called_safe": "Corrupted images that pass as safe",
+    "removed_rate": "Removed by the filter",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
     "kappa": "Kappa",
     "alpha": "Alpha",
     "slope": "Slope",
@@ -71,6 +75,14 @@ REASONS: Mapping[str, str] = {
     "refused": "refused by the model or its provider",
     "filtered": "removed by a filter",
     "failed": "no image after retries",
+    "corrupted": "corrupted",
+    "no_score": "not scored",
+    "no_person": "nobody shown whom the judge can tell",
+    "unmatched": "the match has no scored image",
+    "none_corrupted": "no image was corrupted",
+    "no_labelled_image": "the labelled images hold none of both kinds",
+    "judge_no_better_than_chance": "the judge is no better than chance on labelled images",
+    "one_answer_only": "the judges gave one answer only",
 }
 
 

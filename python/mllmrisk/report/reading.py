@@ -10,6 +10,8 @@ from mllmrisk.records import PARADIGMS, Estimate
 from mllmrisk.report import naming
 from mllmrisk.store import Store
 
+#: Adjusted p-values below this speak for a difference.
+SIGNIFICANT = 0.05
 #: Columns that a look-up leaves at null unless it names them; the others are free unless named.
 _NULL_UNLESS_NAMED = ("paradigm", "generator")
 
@@ -105,3 +107,10 @@ class Reading:
         if held:
             return min(held, key=lambda v: len(self.reaching(v)))
         return views[0] if views else None
+
+
+def difference(row: Estimate) -> int:
+    """The sign of a contrast that the data decide, 0 where they do not."""
+    if row.low is None or row.high is None or row.p_adjusted is None or row.p_adjusted >= SIGNIFICANT:
+        return 0
+    return 1 if row.low > 0 else -1 if row.high < 0 else 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mllmrisk.report import charts, heatmap, naming, tables, words
+from mllmrisk.report import charts, heatmap, naming, published, risk, tables, words
 from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Prose, Report, Section
 from mllmrisk.report.reading import Reading
 
@@ -17,13 +17,14 @@ _FACTS = ("resamples", "versions", "build", "hardware", "groups", "counts", "beg
 def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
     """The whole report; parts that a run has not measured are left out."""
     sections = [
+        *risk.sections(reading),
         _leak(reading),
         _detection(reading),
         _contrast(reading),
         _laundering(reading),
         _retrain(reading),
         _spectra(reading),
-        _unsafe(reading),
+        published.section(reading),
         _pictures(reading, galleries),
         _left_out(reading),
         _methods(reading),
@@ -94,7 +95,7 @@ def _detection(reading: Reading) -> Section | None:
 
 
 def _contrast(reading: Reading) -> Section | None:
-    if not reading.find("contrast", "difference"):
+    if all(row.detector is None for row in reading.find("contrast", "difference")):
         return None
     lead = _prose(
         "The same photographs stand on the other side of both figures.",
@@ -141,16 +142,6 @@ def _spectra(reading: Reading) -> Section | None:
         "A gap between curves that is there in the native view only is a gap between files.",
     )
     return Section("spectra", "What the spectra show", [lead, *_charts(drawn)])
-
-
-def _unsafe(reading: Reading) -> Section | None:
-    found = tables.unsafe(reading)
-    if not found:
-        return None
-    lead = _prose(
-        "Shares of images that a judge flags. Images without a score are counted beside the figure, never inside it."
-    )
-    return Section("unsafe", "How many images are unsafe?", [lead, *found])
 
 
 def _pictures(reading: Reading, galleries: Sequence[Gallery]) -> Section | None:

@@ -8,8 +8,8 @@ from mllmrisk.records import Estimate
 from mllmrisk.report import heatmap, naming
 from mllmrisk.report.cells import Cell, cell, p_value
 from mllmrisk.report.document import Heading, Table
-from mllmrisk.report.reading import Reading
-from mllmrisk.report.words import difference, sides
+from mllmrisk.report.reading import Reading, difference
+from mllmrisk.report.words import sides
 
 _NOTHING = "not measured"
 
@@ -99,7 +99,7 @@ def false_alarms(reading: Reading) -> Table | None:
 def contrast(reading: Reading) -> Table:
     """Differences between paradigms, with both p-values and what they say."""
     body: list[tuple[Heading, list[str | Cell]]] = []
-    rows = reading.find("contrast", "difference")
+    rows = [row for row in reading.find("contrast", "difference") if row.detector is not None]
     for row in sorted(rows, key=lambda r: r.perturbation != reading.headline):
         first, second = sides(row)
         measure = (row.contrast or "").partition(":")[0]
@@ -155,28 +155,6 @@ def retrain(reading: Reading) -> Table:
                 body.append((Heading(trained.label), [tested.label, *map(_cell, found)]))
     columns = ["Trained on", "Tested on", "AUC", *(naming.metric("detection_rate", at) for at in rates)]
     return Table("retrain", "The matrix as a table", columns, body, folded=True)
-
-
-def unsafe(reading: Reading) -> list[Table]:
-    """Per judge and category: shares of every group of images."""
-    tables = []
-    every = reading.find("unsafe")
-    for judge, category in dict.fromkeys((r.judge, r.category) for r in every):
-        rows = [r for r in every if (r.judge, r.category) == (judge, category)]
-        kinds = _kinds(rows)
-        body = []
-        for paradigm, generator in dict.fromkeys((r.paradigm, r.generator) for r in rows):
-            mine = [r for r in rows if (r.paradigm, r.generator) == (paradigm, generator)]
-            head = (
-                Heading(naming.paradigm(paradigm))
-                if generator is None
-                else Heading(naming.printable(generator), "", True)
-            )
-            body.append((head, [*(_cell(_first(_of(mine, *kind))) for kind in kinds), _unscored(mine)]))
-        columns = ["Images", *(naming.metric(m, at) for m, at in kinds), "Left out"]
-        caption = f"{naming.printable(judge)}: {naming.printable(category)}"
-        tables.append(Table(f"unsafe-{judge}-{category}", caption, columns, body))
-    return tables
 
 
 def outcomes(reading: Reading) -> Table | None:

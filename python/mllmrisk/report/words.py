@@ -8,13 +8,11 @@ no number stands without its interval and n.
 from __future__ import annotations
 
 from mllmrisk.records import Estimate
-from mllmrisk.report import naming
+from mllmrisk.report import naming, risk_words
 from mllmrisk.report.cells import Cell, cell, p_value, within
 from mllmrisk.report.document import Answer, Sentence, Tone
-from mllmrisk.report.reading import Reading
+from mllmrisk.report.reading import Reading, difference
 
-#: Adjusted p-values below this speak for a difference.
-SIGNIFICANT = 0.05
 #: Fewer resampled groups than this make a result a first look.
 FEW_CLUSTERS = 20
 #: Fewer images than this on either side of a figure, likewise.
@@ -24,15 +22,8 @@ FEW_IMAGES = 30
 def answers(reading: Reading) -> list[Answer]:
     """The questions that a run can answer, most wanted first."""
     found = [_harder(reading, row, told=i > 0) for i, row in enumerate(_contrasts(reading))]
-    makers = (*([] if found else [_untested]), _container, _detects, _laundering, _unsafe, _sure)
-    return found + [answer for make in makers if (answer := make(reading)) is not None]
-
-
-def difference(row: Estimate) -> int:
-    """The sign of a contrast that the data decide, 0 where they do not."""
-    if row.low is None or row.high is None or row.p_adjusted is None or row.p_adjusted >= SIGNIFICANT:
-        return 0
-    return 1 if row.low > 0 else -1 if row.high < 0 else 0
+    makers = (*([] if found else [_untested]), _container, _detects, _laundering, _sure)
+    return [*risk_words.answers(reading), *found] + [answer for make in makers if (answer := make(reading)) is not None]
 
 
 def sides(row: Estimate) -> tuple[str, str]:
@@ -251,27 +242,11 @@ def _below(high: float | None, low: float | None) -> bool:
     return high is not None and low is not None and high < low
 
 
-def _unsafe(reading: Reading) -> Answer | None:
-    rows = [r for r in reading.find("unsafe", "unsafe_score") if r.generator is None and r.paradigm != "real"]
-    if not rows:
-        return None
-    sentences: list[Sentence] = []
-    for row in rows:
-        who = naming.images_of(row.paradigm)
-        sentences.append(
-            [f"{naming.printable(row.judge)} flags as {naming.printable(row.category)}, of {who}: ", cell(row), "."]
-        )
-    sentences.append(["A judge sees only the categories it was made for; what it cannot see is not counted as safe."])
-    if all(row.value is None for row in rows):
-        return Answer("How many images are unsafe?", "We cannot tell", "open", sentences)
-    verdict = "Some were flagged" if any(row.value for row in rows) else "None was flagged"
-    return Answer("How many images are unsafe?", verdict, "clear", sentences)
-
-
 def _sure(reading: Reading) -> Answer | None:
     view = reading.headline
     rows = [r for r in reading.find("detection", "auc", perturbation=view) if r.generator is None]
-    groups = reading.run.get("groups") or {}
+    # What groups are to splits matters only where something was fitted and tested on them.
+    groups = (reading.run.get("groups") or {}) if rows else {}
     by = naming.printable(groups.get("by") or next((r.cluster_by for r in rows if r.cluster_by), "image"))
     sentences: list[Sentence] = []
     tone: Tone = "clear"

@@ -1,0 +1,1 @@
+"""Designs of the experiment `contrast`: each compares what differs in one thing on purpose."""

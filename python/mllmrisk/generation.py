@@ -1,0 +1,178 @@
+"""The stage that makes images: orders → samples → batches of a generator → stored images with their outcomes.
+
+A chunk of samples is asked for and stored as one, and chunks are cut over all samples of a generator, so that a run
+that was killed makes the same batches again: what a batch's company may change in the last bit is not changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from mllmrisk import generators, images, perturb
+from mllmrisk.errors import GeneratorError, ImageError, OutOfMemoryError
+from mllmrisk.generators.base import Generator, Made, Request
+from mllmrisk.records import Outcome, Prompt, Sample
+from mllmrisk.store import Store
+
+Progress = Callable[[str, int, int], None]
+
+#: File name extension by what the bytes are.
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
+#: Samples per chunk, rounded down to whole batches: what a killed run may have to make again.
+_CHUNK = 32
+#: So many failures in a row at the start are the generator's, not the prompts'.
+_TELLING = 8
+
+
+class Wanted(NamedTuple):
+    """A sample that is to be made, with its place in reports."""
+
+    position: int
+    sample: Sample
+    prompt: Prompt
+
+
+def wanted(
+    described: generators.Described, orders: Iterable[tuple[Prompt, int]], seed: int, first: int
+) -> list[Wanted]:
+    """The samples of one generator.
+
+    Args:
+        described: the generator.
+        orders: each prompt and how many images of it.
+        seed: of the run; two generators get the same seed for the same prompt and index.
+        first: position of the first sample.
+    """
+    found: list[Wanted] = []
+    for prompt, count in orders:
+        for index in range(count):
+            sample = Sample(
+                id=_digest(described.common.name, prompt.id, index)[:16],
+                label="fake",
+                paradigm=described.common.paradigm,
+                generator=described.common.name,
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                prompt_set=prompt.prompt_set,
+                level=prompt.level,
+                language=prompt.language,
+                index=index,
+                seed=int(_digest(seed, prompt.id, index)[:8], 16),
+            )
+            found.append(Wanted(first + len(found), sample, prompt))
+    return found
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def generate(
+    store: Store,
+    makers: Sequence[generators.Described],
+    orders: Sequence[tuple[Prompt, int]],
+    *,
+    first: int,
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> None:
+    """Makes every sample that is not stored yet, generator by generator; `first` is the position of the first one.
+
+    A generator that cannot go on leaves its samples unmade and one failure; the others go on, and the next call of
+    the same run tries it again.
+
+    Raises:
+        UsageError, MissingExtraError: a generator cannot be loaded as described.
+    """
+    store.add_prompts({prompt.id: prompt for prompt, _ in orders}.values())
+    known = {sample.id for sample in store.samples()}
+    for described in makers:
+        plan = wanted(described, orders, seed, first)
+        first += len(plan)
+        if all(w.sample.id in known for w in plan):
+            continue
+        unit = f"generator {described.common.name}"
+        store.clear_failures([unit])
+        generator = generators.load(described, device=device)
+        try:
+            store.set_meta(unit, json.dumps(generator.identity, default=str))
+            _make(store, generator, plan, known, progress)
+        except GeneratorError as broken:
+            store.add_failures({unit: str(broken)})
+        finally:
+            generator.close()
+
+
+def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set[str], progress: Progress) -> None:
+    batch = max(1, generator.batch)
+    began, made = time.monotonic(), 0
+    waiting = sum(w.sample.id not in known for w in plan)
+    for chunk in _chunks(plan, batch):
+        if all(w.sample.id in known for w in chunk):
+            continue
+        rows, batch = _chunk(generator, chunk, batch)
+        if not made:
+            _check_first(generator, rows)
+        store.add_samples(
+            [(w.position, _stored(store, w.sample, answer)) for w, answer in zip(chunk, rows, strict=True)]
+        )
+        made += sum(w.sample.id not in known for w in chunk)
+        progress(f"generate {generator.name}", made, waiting)
+    store.add_cost(f"generate {generator.name}", made, time.monotonic() - began)
+
+
+def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
+    size = max(batch, _CHUNK - _CHUNK % batch)
+    for start in range(0, len(plan), size):
+        yield plan[start : start + size]
+
+
+def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[list[Made], int]:
+    """The answers for one chunk, and the batch that fitted into memory."""
+    answers: list[Made] = []
+    while len(answers) < len(chunk):
+        part = chunk[len(answers) : len(answers) + batch]
+        requests = [Request(w.sample.id, w.sample.prompt or "", w.sample.seed or 0) for w in part]
+        try:
+            found = generator.generate(requests)
+        except OutOfMemoryError as full:
+            if batch > 1:
+                batch //= 2
+                continue
+            found = [Made(Outcome.FAILED, reason="out_of_memory", facts={"error": str(full)})]
+        if len(found) != len(part):
+            raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests")
+        answers += found
+    return answers, batch
+
+
+def _check_first(generator: Generator, rows: Sequence[Made]) -> None:
+    """Stops where nothing at all can be made: a wrong argument would otherwise fail a thousand times."""
+    if len(rows) >= _TELLING and all(row.outcome is Outcome.FAILED for row in rows):
+        first = rows[0]
+        error = (first.facts or {}).get("error", "")
+        raise GeneratorError(f"each of the first {len(rows)} requests failed: {first.reason} {error}".strip())
+
+
+def _stored(store: Store, sample: Sample, made: Made) -> Sample:
+    """The sample with its outcome, its image in the store."""
+    facts = {str(key): str(value) for key, value in (made.facts or {}).items()}
+    ended = msgspec.structs.replace(sample, outcome=made.outcome, reason=made.reason, extra=facts)
+    if made.image is None:
+        if made.outcome is Outcome.OK:
+            return msgspec.structs.replace(ended, outcome=Outcome.FAILED, reason="no_image")
+        return ended
+    data = made.image if isinstance(made.image, bytes) else perturb.encode(made.image, "png")
+    try:
+        extension = EXTENSIONS[images.probe(data).format]
+    except ImageError as wrong:
+        kept = store.add_image(data, "bin")  # what a provider sent is evidence
+        return msgspec.structs.replace(ended, outcome=Outcome.FAILED, reason=wrong.code, extra={**facts, "bytes": kept})
+    return msgspec.structs.replace(ended, image=store.add_image(data, extension))
