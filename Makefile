@@ -13,7 +13,7 @@ OUT ?=
 EXTRAS := cpu,gen,train,judges,api,parquet,analysis,dev
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs bench wheel ci clean check-tools
+.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs embedded bench wheel ci clean check-tools
 
 help:  ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -73,6 +73,9 @@ types: setup  ## mypy strict, and the stub of the compiled module against the mo
 
 docs: setup  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python tests/cli/write_cli_docs.py
+
+embedded: setup  ## Train the embedded models anew, from their seeds (hours on 2 cores; needs the extras gen and train)
+	$(BIN)/python -m mllmrisk.micro all
 
 bench: setup  ## Criterion benches, then the table of ratios against what people use today
 	cargo bench --locked -p mllmrisk-benches

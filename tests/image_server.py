@@ -9,6 +9,7 @@ import base64
 import contextlib
 import email.utils
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         got = self.got
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/chat/completions"):
+            body["prompt"] = "chat " + body["messages"][0]["content"]
         with got.lock:
             got.bodies.append(body)
             got.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -209,6 +212,35 @@ class Handler(BaseHTTPRequestHandler):
     def do_huge(self, _: str) -> None:
         self.answer(200, b" " * 500_000)
 
+    def chat(self, message: dict[str, Any], finish: str = "stop") -> None:
+        choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}}
+        self.json(200, {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 1000}})
+
+    def link(self) -> dict[str, Any]:
+        url = "data:image/jpeg;base64," + base64.b64encode(picture()).decode()
+        return {"type": "image_url", "image_url": {"url": url}}
+
+    def do_chat_images(self, _: str) -> None:
+        self.chat({"content": "Here you are.", "images": [self.link()]})
+
+    def do_chat_parts(self, _: str) -> None:
+        self.chat({"content": [{"type": "text", "text": "Here."}, self.link()]})
+
+    def do_chat_link(self, _: str) -> None:
+        self.chat({"content": None, "images": [{"image_url": {"url": f"{self.got.url}/a.jpg"}}]})
+
+    def do_chat_words(self, _: str) -> None:
+        self.chat({"content": f"I would rather not, {KEY}."})
+
+    def do_chat_refusal(self, _: str) -> None:
+        self.chat({"content": None, "refusal": "I cannot."})
+
+    def do_chat_filtered(self, _: str) -> None:
+        self.chat({"content": ""}, "content_filter")
+
+    def do_chat_empty(self, _: str) -> None:
+        self.json(200, {"choices": []})
+
     def do_url(self, path: str) -> None:
         url = path if "://" in path else f"{self.got.url}/{path}"
         self.json(200, {"data": [{"url": url}]})
@@ -217,14 +249,23 @@ class Handler(BaseHTTPRequestHandler):
         self.json(200, {"data": [{"url": "data:image/jpeg;base64," + base64.b64encode(picture()).decode()}]})
 
 
+class Server(ThreadingHTTPServer):
+    """Clients that go away are part of the tests."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[Got]:
     """A server of its own on a free port of this machine."""
     got = Got()
     handler = type("Handler", (Handler,), {"got": got})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    server = Server(("127.0.0.1", 0), handler)
     got.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -93,10 +93,10 @@ def _generation_lines(asked: Plan) -> Iterable[str]:
     width = max(len(order.described.common.name) for order in asked.orders)
     for order in asked.orders:
         images = order.n_prompts * order.samples * len(makers)
-        yield (
-            f"  {order.described.common.name:<{width}}  {_number(order.n_prompts):>6} prompts x {len(makers)} generators x "
-            f"{order.samples:>2} = {_number(images):>7} images  ({', '.join(order.asked_by)})"
-            + ("  [texts not at hand]" if order.missing else "")
+        counted = f"{_number(order.n_prompts):>6} prompts x {len(makers)} generators x {order.samples:>2}"
+        wanted = f"{_number(images):>7} images  ({', '.join(order.asked_by)})"
+        yield f"  {order.described.common.name:<{width}}  {counted} = {wanted}" + (
+            "  [texts not at hand]" if order.missing else ""
         )
     told = totals(asked)
     for kind, images in told["by_experiment"].items():

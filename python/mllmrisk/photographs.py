@@ -25,11 +25,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """What a profile's `[photographs]` may say.
 
     Attributes:
-        per_caption: photographs of each scene that the captions name.
+        per_caption: photographs of the scene that each caption names.
     """
 
     kind: Literal["world"]
-    per_caption: int = 3
+    per_caption: int = 2
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +85,7 @@ def planned(table: Mapping[str, Any], captions: Sequence[Prompt], seed: int) -> 
 
     Args:
         table: the profile's `[photographs]`.
-        captions: benign prompts; one scene that several of them name (longer, in another language) is taken once,
-            and goes with the first of them.
+        captions: benign prompts; each has photographs of its own, so that its words tell nothing either.
         seed: of the run.
 
     Raises:
@@ -95,16 +94,16 @@ def planned(table: Mapping[str, Any], captions: Sequence[Prompt], seed: int) -> 
     asked = _asked(table)
     if isinstance(asked, Given):
         raise TypeError("photographs of a manifest are given, not taken")
-    first: dict[world.Scene, Prompt] = {}
-    for prompt in captions:
-        try:
-            scene = world.Scene(*(prompt.extra[name] for name in ("subject", "colour", "place")))
-        except KeyError as missing:
-            raise UsageError(f"photographs of the world: prompt {prompt.id} has no column {missing}") from missing
-        first.setdefault(scene, prompt)
     return [
-        _planned(scene, prompt, index, seed) for scene, prompt in first.items() for index in range(asked.per_caption)
+        _planned(_scene(prompt), prompt, index, seed) for prompt in captions for index in range(asked.per_caption)
     ]
+
+
+def _scene(prompt: Prompt) -> world.Scene:
+    try:
+        return world.Scene(*(prompt.extra[name] for name in ("subject", "colour", "place")))
+    except KeyError as missing:
+        raise UsageError(f"photographs of the world: prompt {prompt.id} has no column {missing}") from missing
 
 
 def _planned(scene: world.Scene, prompt: Prompt, index: int, seed: int) -> Photograph:

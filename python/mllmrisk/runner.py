@@ -54,7 +54,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
                 rows += experiment.estimates(captions if experiment.photographs else study)
         rows = confounds.marked(rows)
         with _timed(seconds, "summaries"):
-            told = {**summaries.of(study, rows), "notes": asked.notes, "failures": store.failures()}
+            told = {**summaries.of(study, captions, rows), "notes": asked.notes, "failures": store.failures()}
         write_atomically(store.root / "summaries.json", json.dumps(told, ensure_ascii=False, allow_nan=False).encode())
         store.write_estimates(_facts(asked, study, store, began, seconds), rows)
     report.render(asked.out)

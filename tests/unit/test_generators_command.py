@@ -228,6 +228,16 @@ def test_a_worker_that_does_not_say_hello_is_a_usage_error(rogue: Rogue, start: 
     assert not [pid for pid in rogue.pids() if alive(pid)]
 
 
+def test_an_interrupt_while_the_model_loads_ends_the_worker_at_once(rogue: Rogue):
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        rogue.load("hang")
+    timer.join()
+    assert time.monotonic() - started < 5
+
+
 def test_what_libraries_print_is_survived_and_kept(rogue: Rogue, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ROGUE_TOKEN", "hf_secretsecret")
     monkeypatch.setenv("OTHER_KEY", "sk-other")
@@ -292,6 +302,7 @@ def test_an_interrupt_ends_the_worker(rogue: Rogue):
         ({"command": ["no-such-program-1"]}, "cannot start no-such-program-1"),
         ({"command": ["${NO_SUCH_VARIABLE_1}/x"]}, "set the environment variable NO_SUCH_VARIABLE_1"),
         ({"command": ["true"], "cwd": "nowhere"}, "cannot start"),
+        ({"command": ["true"], "log": "nowhere/x.log"}, "no folder for `log`"),
         ({"command": ["true"], "env": ["HF_TOKEN=hf_x"]}, "names of variables; 'HF_TOKEN'"),
         ({"command": ["true"], "batch": -1}, "cannot be negative"),
         ({"command": ["true"], "timeouts": Timeouts(image=0)}, "positive"),

@@ -1,6 +1,8 @@
 """Real pipelines of diffusers with tiny weights, through the code that loads a hub id."""
 
+import functools
 import json
+import sys
 import tomllib
 
 import numpy as np
@@ -13,7 +15,7 @@ from diffusers import StableDiffusion3Pipeline  # noqa: E402
 
 import tiny_models  # noqa: E402
 from mllmrisk import config, generators  # noqa: E402
-from mllmrisk.errors import GeneratorError, OutOfMemoryError, UsageError  # noqa: E402
+from mllmrisk.errors import GeneratorError, MissingExtraError, OutOfMemoryError, UsageError  # noqa: E402
 from mllmrisk.generators import pretrained  # noqa: E402
 from mllmrisk.generators.base import Made, Request  # noqa: E402
 from mllmrisk.generators.diffusers import Diffusers, Parameters  # noqa: E402
@@ -31,6 +33,7 @@ KEYS = {
     "sd3": {"extra": {"max_sequence_length": 16}},
     "pixart": {"extra": {"clean_caption": False, "use_resolution_binning": False, "max_sequence_length": 16}},
     "flux": {"guidance": 3.5, "extra": {"max_sequence_length": 16}},
+    "qwen_image": {"negative_prompt": " ", "extra": {"true_cfg_scale": 4.0}},
 }
 CLASSES = {
     "sd1": "StableDiffusionPipeline",
@@ -38,6 +41,7 @@ CLASSES = {
     "sd3": "StableDiffusion3Pipeline",
     "pixart": "PixArtSigmaPipeline",
     "flux": "FluxPipeline",
+    "qwen_image": "QwenImagePipeline",
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -48,6 +52,12 @@ def folders(tmp_path_factory):
     top = tmp_path_factory.mktemp("pipelines")
     with pretrained.quiet():
         return {name: getattr(tiny_models, name)(top / name) for name in KEYS}
+
+
+@pytest.fixture(scope="module")
+def ready(folders):
+    """Loaded pipelines on the CPU, for tests that leave them as they are."""
+    return functools.cache(lambda name: load(folders[name], **KEYS[name]))
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +86,15 @@ def pixels(made):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_a_batch_of_eight_is_eight_singles(folders, name, device, capfd):
-    generator = load(folders[name], device=device, **KEYS[name])
+def test_a_batch_of_eight_is_eight_singles(folders, ready, name, device, capfd):
+    generator = ready(name) if device == "cpu" else load(folders[name], device=device, dtype="float32", **KEYS[name])
     together = pixels(generator.generate(EIGHT))
     alone = np.concatenate([pixels(generator.generate([request])) for request in EIGHT])
     assert together.shape == (8, 32, 32, 3)
     difference = np.abs(together - alone)
     # float32 sums in another order: the stated tolerance of docs/generators.md
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+    assert (difference > 0).mean() < 0.002
     reversed_order = pixels(generator.generate(EIGHT[::-1]))[::-1]
     assert np.abs(reversed_order - together).max() <= 1
     assert np.abs(together[0] - together[4]).mean() > 5  # the same prompt from another seed is another image
@@ -93,8 +103,8 @@ def test_a_batch_of_eight_is_eight_singles(folders, name, device, capfd):
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_prompt_matters_and_dropout_is_off(folders, name):
-    generator = load(folders[name], **KEYS[name])
+def test_the_prompt_matters_and_dropout_is_off(ready, name):
+    generator = ready(name)
     one, same, other = (generator.generate([Request("s", text, 7)]) for text in ("a ball", "a ball", "a large tree"))
     assert np.array_equal(pixels(one), pixels(same))
     assert not np.array_equal(pixels(one), pixels(other))
@@ -102,8 +112,8 @@ def test_the_prompt_matters_and_dropout_is_off(folders, name):
     assert not any(part.training for part in parts if hasattr(part, "training"))
 
 
-def test_nothing_global_is_read_or_moved(folders):
-    generator = load(folders["sd1"])
+def test_nothing_global_is_read_or_moved(ready):
+    generator = ready("sd1")
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = pixels(generator.generate(EIGHT[:2]))
@@ -113,8 +123,8 @@ def test_nothing_global_is_read_or_moved(folders):
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_record_says_how_to_make_them_again(folders, name):
-    generator = load(folders[name], **KEYS[name])
+def test_the_record_says_how_to_make_them_again(folders, ready, name):
+    generator = ready(name)
     identity = generator.identity
     assert json.loads(json.dumps(identity)) == identity
     assert str(folders[name].parent) not in json.dumps(identity)
@@ -125,7 +135,8 @@ def test_the_record_says_how_to_make_them_again(folders, name):
     assert {"torch", "diffusers", "transformers", "python"} <= set(identity["versions"])
     effective = identity["effective"]
     assert effective["arguments"]["num_inference_steps"] == 2
-    assert effective["arguments"]["guidance_scale"] is not None  # also where the TOML is silent
+    guidance = "true_cfg_scale" if name == "qwen_image" else "guidance_scale"
+    assert effective["arguments"][guidance] > 0  # also where the TOML is silent
     assert effective["scheduler"]["class"] == type(generator._pipeline.scheduler).__name__
     assert effective["scheduler"]["num_train_timesteps"] == 1000
     assert effective["safety_checker"] is False
@@ -144,7 +155,7 @@ def test_the_digest_is_of_the_weights_and_not_of_their_shapes(folders, tmp_path)
     assert pretrained.folder_digest(copy) != pretrained.folder_digest(folders["sd1"])
 
 
-def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, tmp_path, monkeypatch):
+def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, ready, tmp_path, monkeypatch):
     import huggingface_hub.constants as hub
 
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -154,7 +165,7 @@ def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, tmp_path, monk
     generator = load("somebody/tiny-sd3", **KEYS["sd3"])
     assert generator.identity["model"] == "somebody/tiny-sd3"
     assert (generator.identity["revision"], generator.identity["commit"]) == ("main", commit)
-    local = load(folders["sd3"], **KEYS["sd3"])
+    local = ready("sd3")
     assert np.array_equal(pixels(generator.generate(EIGHT[:1])), pixels(local.generate(EIGHT[:1])))
     with pytest.raises(UsageError, match="generator 'tiny' cannot be loaded"):
         load("somebody/else")
@@ -176,12 +187,10 @@ def test_flagged_images_are_filtered_and_the_checker_is_off_unless_asked_for(fol
         load(folders["sdxl"], safety_checker=True)
 
 
-def test_components_can_be_left_out(folders, tmp_path):
+def test_components_can_be_left_out(folders, ready, tmp_path):
     without = load(folders["sd3"], drop=["text_encoder_3", "tokenizer_3"], **KEYS["sd3"])
     assert "text_encoder_3" not in without.identity["components"]
-    assert not np.array_equal(
-        pixels(without.generate(EIGHT[:1])), pixels(load(folders["sd3"], **KEYS["sd3"]).generate(EIGHT[:1]))
-    )
+    assert not np.array_equal(pixels(without.generate(EIGHT[:1])), pixels(ready("sd3").generate(EIGHT[:1])))
     with pretrained.quiet():
         StableDiffusion3Pipeline.from_pretrained(folders["sd3"], text_encoder_3=None, tokenizer_3=None).save_pretrained(
             saved := tmp_path / "no-t5"
@@ -192,8 +201,8 @@ def test_components_can_be_left_out(folders, tmp_path):
         load(folders["sd3"], drop=["text_encoder3"])
 
 
-def test_a_negative_prompt_counts_in_every_row(folders):
-    plain = load(folders["sd1"])
+def test_a_negative_prompt_counts_in_every_row(folders, ready):
+    plain = ready("sd1")
     steered = load(folders["sd1"], negative_prompt="a large tree")
     together = pixels(steered.generate(EIGHT[:3]))
     alone = np.concatenate([pixels(steered.generate([request])) for request in EIGHT[:3]])
@@ -255,11 +264,11 @@ def test_a_decoder_that_overflows_is_no_black_image(folders):
     assert [(one.outcome, one.reason) for one in made] == [(Outcome.FAILED, "not_finite")] * 2
 
 
-def test_a_prompt_longer_than_its_encoder_reads_says_so(folders):
+def test_a_prompt_longer_than_its_encoder_reads_says_so(ready):
     long = "a small ball in the forest and " * 20
-    (short_made, long_made) = load(folders["sd1"]).generate([EIGHT[0], Request("s", long, 1)])
+    (short_made, long_made) = ready("sd1").generate([EIGHT[0], Request("s", long, 1)])
     assert short_made.facts is None
-    count = len(load(folders["sd1"])._pipeline.tokenizer(long).input_ids)
+    count = len(ready("sd1")._pipeline.tokenizer(long).input_ids)
     assert long_made.facts == {"truncated": f"tokenizer {count}>77"}
 
 
@@ -269,7 +278,10 @@ def test_closing_twice_is_harmless_and_closed_is_said(folders):
     generator.close()
     with pytest.raises(GeneratorError, match="closed"):
         generator.generate(EIGHT[:1])
-    assert load(folders["sd1"]).generate([]) == []
+
+
+def test_no_requests_are_no_images(ready):
+    assert ready("sd1").generate([]) == []
 
 
 def test_memory_that_is_not_there_is_an_error_of_its_own():
@@ -277,6 +289,8 @@ def test_memory_that_is_not_there_is_an_error_of_its_own():
         guarded(lambda: torch.empty(2**60, dtype=torch.uint8))
     with pytest.raises(OutOfMemoryError):
         batch_or_singles(lambda requests: [Made(Outcome.OK, torch.empty(2**60).numpy())], EIGHT[:1])
+    with pytest.raises(UsageError, match="generator 'x' does not fit into memory"):
+        pretrained.loaded("generator 'x'", lambda: guarded(lambda: torch.empty(2**60)))
     with pytest.raises(RuntimeError, match="size"):
         guarded(lambda: torch.ones(2) @ torch.ones(3))
 
@@ -308,6 +322,21 @@ def test_a_device_that_is_not_there_is_refused():
         choose("tpu", "generator 'x'")
     assert choose("cpu", "generator 'x'").name == "cpu"
     assert choose("auto", "generator 'x'").cuda == torch.cuda.is_available()
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mllmrisk\[gen\]'"):
+        choose("auto", "generator 'x'")
+
+
+def test_a_users_file_with_a_folder_beside_it(folders, ready):
+    file = folders["sd1"].parent / "mine.toml"
+    head = 'name = "mine"\nversion = "2"\nkind = "diffusers"\nparadigm = "diffusion"\nabout = "Mine."\n'
+    file.write_text(head + 'model = "./sd1"\nsteps = 2\nwidth = 32\nheight = 32\n[extra]\neta = 0.0\n')
+    generator = generators.load(generators.describe(str(file)), device="cpu")
+    assert (generator.name, generator.paradigm, generator.batch) == ("mine", "diffusion", 4)
+    assert np.array_equal(pixels(generator.generate(EIGHT[:1])), pixels(ready("sd1").generate(EIGHT[:1])))
 
 
 def test_precision_is_as_loaded(folders):

@@ -1,8 +1,11 @@
 """Generators of the kind `openai`, the real client against a real HTTP server that behaves as each prompt says."""
 
+import contextlib
 import email.utils
 import json
 import logging
+import os
+import signal
 import threading
 import time
 import traceback
@@ -11,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from image_server import KEY, Got, picture, serving
 from mllmrisk import generators
 from mllmrisk.errors import GeneratorError, MissingExtraError, UsageError
-from mllmrisk.generators.answers import cost, retry_after, sort_status
+from mllmrisk.generators.answers import (
+    AgainError,
+    FatalError,
+    FaultyError,
+    RefusedError,
+    cost,
+    read,
+    retry_after,
+    sort_status,
+)
 from mllmrisk.generators.base import Common, Made, Request
 from mllmrisk.generators.openai import GIVE_UP, OpenAI, Parameters
 from mllmrisk.generators.pace import Budget
@@ -315,6 +329,29 @@ def test_an_image_behind_a_url_comes_without_the_key_and_is_not_paid_for_twice(c
     assert generator.budget.images == 5
 
 
+def test_models_that_draw_in_a_chat_are_asked_there(client: Client):
+    prices = {"input": 5.0, "output": 40.0}
+    generator = client.load(
+        route="chat", extra={"modalities": ["image", "text"]}, seed_field="seed", attempts=2, usd_per_million=prices
+    )
+    made = ask(generator, "images", "parts", "link", "words", "refusal", "filtered", "empty")
+    assert [m.image for m in made[:3]] == [picture()] * 3
+    assert made[0].facts is not None
+    assert made[0].facts["usd"] == "0.040050"
+    assert [(m.outcome, m.reason) for m in made[3:]] == [
+        (Outcome.REFUSED, "words_only"),
+        (Outcome.REFUSED, "refusal"),
+        (Outcome.REFUSED, "content_filter"),
+        (Outcome.FAILED, "malformed_response"),
+    ]
+    assert [(m.facts or {}).get("answered") for m in made[3:6]] == ["I would rather not, ***.", "I cannot.", None]
+    body = next(body for body in client.server.bodies if body["prompt"] == "chat images")
+    assert body["messages"] == [{"role": "user", "content": "images"}]
+    assert body["modalities"] == ["image", "text"]
+    assert body["seed"] == 100
+    assert generator.identity["route"] == "chat"
+
+
 def test_the_key_is_written_nowhere(
     client: Client, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ):
@@ -345,10 +382,18 @@ def test_the_key_is_written_nowhere(
     assert not [text for text in found if KEY in text]
 
 
-def test_an_interrupt_wakes_who_waits(client: Client):
+def test_closing_wakes_who_waits(client: Client):
     """The provider asked for a long pause; closing does not wait for it."""
     generator = client.load()
-    thread = threading.Thread(target=lambda: ask(generator, "limited:60"))
+    said: list[str] = []
+
+    def wait() -> None:
+        try:
+            ask(generator, "limited:60")
+        except GeneratorError as wrong:
+            said.append(str(wrong))
+
+    thread = threading.Thread(target=wait)
     thread.start()
     while not client.server.bodies:
         time.sleep(0.005)
@@ -356,6 +401,19 @@ def test_an_interrupt_wakes_who_waits(client: Client):
     generator.close()
     thread.join(5)
     assert not thread.is_alive()
+    assert time.monotonic() - started < 3
+    assert said == ["generator api: it was closed"]
+
+
+def test_an_interrupt_does_not_wait_for_answers_under_way(client: Client):
+    generator = client.load()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask(generator, "slow:4000")
+    generator.close()
+    timer.join()
     assert time.monotonic() - started < 3
 
 
@@ -416,6 +474,30 @@ def test_retry_after_is_read_in_every_form_and_nonsense_is_not():
     assert retry_after({"retry-after": past}) == 0
     for nonsense in ({}, {"retry-after": "soon"}, {"retry-after": ""}, {"retry-after-ms": "x"}):
         assert retry_after(nonsense) is None
+
+
+WORDS = (
+    "data url b64_json error code message usage choices images content image_url text refusal finish_reason innererror",
+    "details status input_tokens output_tokens revised_prompt model",
+)
+KEYS = st.sampled_from(" ".join(WORDS).split())
+LEAVES = st.sampled_from(["", "x", "data:,eA==", "safety", "eA==", None, True, 7, 0.5])
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
+)
+
+
+@given(body=st.dictionaries(KEYS, JSON, max_size=6) | JSON)
+@settings(max_examples=200, deadline=None)
+def test_no_answer_whatever_its_shape_is_anything_but_sorted(body: Any):
+    """Another exception would stop the generator."""
+    with contextlib.suppress(AgainError, RefusedError, FaultyError):
+        answer = read(json.dumps(body).encode())
+        assert (answer.data is None) != (answer.url is None)
+        cost(answer.usage, {"input": 1.0, "output": 1.0})
+    for status in (400, 403, 429, 500):
+        found = sort_status(status, body, {}, longest=1)
+        assert isinstance(found, AgainError | RefusedError | FaultyError | FatalError)
 
 
 def test_bodies_of_errors_are_read_whatever_their_shape():

@@ -1,5 +1,6 @@
 """Janus and Emu3 with tiny weights, through the code that loads a hub id, against transformers' own calls."""
 
+import functools
 import json
 import tomllib
 
@@ -28,7 +29,7 @@ FOUR = [
     Request("c", "cup", 13),
     Request("d", "a small ball in the forest", 14),
 ]
-KEYS = {"janus": {}, "janus-plain": {"chat": False}, "emu3": {"area": 32 * 32}}
+KEYS = {"janus": {}, "janus-plain": {}, "emu3": {"area": 32 * 32}}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -42,6 +43,12 @@ def folders(tmp_path_factory):
             "janus-plain": tiny_models.janus(top / "janus-plain", chat=False),
             "emu3": tiny_models.emu3(top / "emu3"),
         }
+
+
+@pytest.fixture(scope="module")
+def ready(folders):
+    """Loaded models on the CPU, for tests that leave them as they are."""
+    return functools.cache(lambda name: load(folders[name], **KEYS[name]))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +68,7 @@ def load(model, *, device="cpu", **keys):
 
 
 def tokens(generator, requests):
-    with pretrained.quiet(), torch.inference_mode():
+    with pretrained.quiet(), torch.no_grad():
         ids, failed = generator.family.tokens(requests)
     assert failed == [False] * len(requests)
     return ids.cpu()
@@ -69,8 +76,8 @@ def tokens(generator, requests):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_a_batch_of_four_is_four_singles_to_the_token(folders, name, device, capfd):
-    generator = load(folders[name], device=device, dtype="float32", **KEYS[name])
+def test_a_batch_of_four_is_four_singles_to_the_token(folders, ready, name, device, capfd):
+    generator = ready(name) if device == "cpu" else load(folders[name], device=device, dtype="float32", **KEYS[name])
     together = tokens(generator, FOUR)
     alone = torch.cat([tokens(generator, [request]) for request in FOUR])
     assert torch.equal(together, alone)
@@ -88,14 +95,14 @@ def test_a_batch_of_four_is_four_singles_to_the_token(folders, name, device, cap
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_draw_does_not_depend_on_the_device(folders, name):
-    here, there = load(folders[name], **KEYS[name]), load(folders[name], device="cuda", dtype="float32", **KEYS[name])
+def test_the_draw_does_not_depend_on_the_device(folders, ready, name):
+    here, there = ready(name), load(folders[name], device="cuda", dtype="float32", **KEYS[name])
     assert (tokens(here, FOUR) == tokens(there, FOUR)).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_prompt_and_the_guidance_matter_and_nothing_global_does(folders, name):
-    generator = load(folders[name], **KEYS[name])
+def test_the_prompt_and_the_guidance_matter_and_nothing_global_does(folders, ready, name):
+    generator = ready(name)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = tokens(generator, FOUR)
@@ -217,13 +224,13 @@ def test_a_model_that_overflows_makes_no_image(folders, name):
 
 
 @pytest.mark.parametrize("name", ["janus", "emu3"])
-def test_pixels_are_transformers_own(folders, name):
-    generator = load(folders[name], **KEYS[name])
+def test_pixels_are_transformers_own(ready, name):
+    generator = ready(name)
     family = generator.family
     ids = tokens(generator, FOUR)
-    with torch.inference_mode():
+    with torch.no_grad():
         ours = np.stack(family.pixels(ids))
-    with pretrained.quiet(), torch.inference_mode():
+    with pretrained.quiet(), torch.no_grad():
         if name == "janus":
             decoded = family._model.decode_image_tokens(ids)
             # "PIL.Image.Image" and "np" raise in 5.24: the reason for converting pixels ourselves
@@ -239,8 +246,8 @@ def test_pixels_are_transformers_own(folders, name):
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_record_says_how_to_make_them_again(folders, name):
-    generator = load(folders[name], **KEYS[name])
+def test_the_record_says_how_to_make_them_again(folders, ready, name):
+    generator = ready(name)
     identity = generator.identity
     assert json.loads(json.dumps(identity)) == identity
     assert str(folders[name].parent) not in json.dumps(identity)
@@ -256,7 +263,7 @@ def test_the_record_says_how_to_make_them_again(folders, name):
         assert effective["chat"] is (name == "janus")
 
 
-def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, tmp_path, monkeypatch):
+def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, ready, tmp_path, monkeypatch):
     import huggingface_hub.constants as hub
 
     commit = "fedcba9876543210fedcba9876543210fedcba98"
@@ -265,7 +272,7 @@ def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, tmp_path, monk
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
     generator = load("somebody/tiny-janus")
     assert (generator.identity["model"], generator.identity["commit"]) == ("somebody/tiny-janus", commit)
-    assert torch.equal(tokens(generator, FOUR), tokens(load(folders["janus"]), FOUR))
+    assert torch.equal(tokens(generator, FOUR), tokens(ready("janus"), FOUR))
     with pytest.raises(UsageError, match="generator 'tiny' cannot be loaded"):
         load("somebody/else")
 
@@ -275,6 +282,7 @@ def test_a_hub_id_loads_by_the_same_path_with_its_commit(folders, tmp_path, monk
     [
         ("janus", {"area": 4096}, "'area' has no effect on a model of the type 'janus'"),
         ("janus", {"negative_prompt": "x"}, "'negative_prompt' has no effect"),
+        ("janus-plain", {"chat": True}, "no chat template"),
         ("emu3", {"chat": True}, "'chat' has no effect on a model of the type 'emu3'"),
         ("emu3", {"area": 4}, "less than one token"),
         ("janus", {"temperature": 0.0}, "temperature must be above 0"),

@@ -28,7 +28,20 @@ HEAVY = {
     "polars",
     "pyarrow",
 }
-LEAVES = {"detectors/fitting.py": {"sklearn"}}
+LEAVES = {
+    "detectors/fitting.py": {"sklearn"},
+    "micro/classifier.py": {"torch"},
+    "micro/clip.py": {"torch", "transformers"},
+    "micro/diffusion.py": {"torch", "diffusers", "transformers"},
+    "micro/fitting.py": {"torch"},
+    "micro/measure.py": {"torch", "diffusers", "transformers"},
+    "micro/mllm.py": {"torch", "transformers"},
+    "micro/readers.py": {"torch"},
+    "micro/ship.py": {"torch"},
+    "micro/vae.py": {"torch", "diffusers"},
+    "micro/vq.py": {"torch", "transformers"},
+    "micro/words.py": {"torch", "transformers"},
+}
 
 
 def modules() -> list[tuple[str, ast.Module]]:

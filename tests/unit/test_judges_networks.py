@@ -142,6 +142,44 @@ def test_the_version_follows_weights_preprocessing_and_meaning(classifier, tmp_p
     assert version(activation="sigmoid") != first
 
 
+def in_the_hubs_cache(folder: Path, cache: Path, commit: str) -> None:
+    """Puts a model where the hub's client keeps `somebody/model`, so that the id loads without a hub."""
+    import shutil
+
+    repository = cache / "models--somebody--model"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+
+
+def test_a_hub_id_is_the_same_path_and_its_commit_is_in_the_version(classifier, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    first, second = "1" * 40, "2" * 40
+    in_the_hubs_cache(classifier, tmp_path, first)
+    judge = judge_of(classifier, model={"hub": "somebody/model"})
+    assert judge.score(PICTURES, threads=1) == judge_of(classifier).score(PICTURES, threads=1)
+    in_the_hubs_cache(classifier, tmp_path, second)
+    later = judge_of(classifier, model={"hub": "somebody/model"})
+    assert later.version != judge.version
+    assert judge_of(classifier, model={"hub": "somebody/model", "revision": first}).version == judge.version
+
+
+def test_a_clip_of_the_hub_too(clip, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    np.save(tmp_path / "q.npy", np.eye(2, WIDTH))
+    head = {"form": "prompts", "file": "q.npy", "sha256": hashlib.sha256((tmp_path / "q.npy").read_bytes()).hexdigest()}
+    versions = []
+    for commit in ("3" * 40, "4" * 40):
+        in_the_hubs_cache(clip, tmp_path, commit)
+        judge = made("clip-heads", tmp_path, model={"hub": "somebody/model"}, categories={"v": {"head": head}})
+        versions.append(judge.version)
+    assert len(set(versions)) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -370,10 +408,15 @@ def test_an_answer_that_does_not_parse_is_unscored(tmp_path):
 POLICIES = {"knives": {"policy": "knife"}, "skulls": {"policy": "skull"}}
 
 
-def test_yes_against_no_is_read_from_the_first_token_of_the_answer(tmp_path):
+@pytest.fixture(scope="module")
+def random_chat(tmp_path_factory) -> Path:
+    return tiny.random_chat(tmp_path_factory.mktemp("chat") / "m")
+
+
+def test_yes_against_no_is_read_from_the_first_token_of_the_answer(random_chat):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    folder = tiny.random_chat(tmp_path / "m")
+    folder = random_chat
     judge = chat(folder, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
     ours = judge.score(PICTURES, threads=1)
     model, processor = AutoModelForImageTextToText.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
@@ -388,10 +431,9 @@ def test_yes_against_no_is_read_from_the_first_token_of_the_answer(tmp_path):
     assert np.ptp(values(ours, "knives")) > 1e-3  # the picture reaches the model
 
 
-def test_a_batch_of_pictures_answers_as_each_alone(tmp_path):
+def test_a_batch_of_pictures_answers_as_each_alone(random_chat):
     """As on a GPU: another size makes another number of tiles and so a padded batch; float32, 1e-4."""
-    folder = tiny.random_chat(tmp_path / "m")
-    judge = chat(folder, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
+    judge = chat(random_chat, answer={"format": "yes-no"}, question={"text": "Is this {policy} ?"}, categories=POLICIES)
     pictures = [rgb(tiny.picture(0, 40, 40)), rgb(tiny.picture(1, 30, 90)), rgb(tiny.picture(2, 90, 30))]
     with torch.inference_mode():
         alone = [judge._chat._probabilities([picture])[0] for picture in pictures]

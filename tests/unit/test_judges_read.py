@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -243,12 +243,14 @@ def test_answers_are_read_strictly(answer, text, found):
     assert parsed(text, answer, LABELS) == found
 
 
+@settings(max_examples=60)
 @given(st.text(max_size=80), st.sampled_from([VERDICT, JSON, LABEL]))
 def test_no_text_breaks_the_reader(text, answer):
     found = parsed(text, answer, LABELS)
     assert found in ("unparsed", "refused") or set(found) == set(LABELS)
 
 
+@settings(max_examples=60)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(),

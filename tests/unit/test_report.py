@@ -217,6 +217,19 @@ def test_pictures(run: Path, tmp_path: Path) -> None:
     assert "data:image" not in _html(root).replace("img-src data:", "")
 
 
+def test_a_picture_flagged_under_a_category_with_a_slash_is_not_shown(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run")
+    with Store.load(root) as store:
+        scores = store.scores("opennsfw@1", "native", "sexual")
+        store.add_scores("opennsfw@1", "native", scores, "violence/graphic")
+    path = root / "estimates.json"
+    path.write_text(
+        path.read_text().replace('"sexual"', '"violence/graphic"').replace("@1/sexual", "@1/violence/graphic")
+    )
+    report.render(root)
+    assert "not shown: flagged by opennsfw" in _html(root)
+
+
 def test_an_image_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run")
     with Store.load(root) as store:

@@ -244,3 +244,33 @@ def test_what_is_no_worker_is_a_usage_error():
         conformance.worker("nowhere/x.toml")
     with pytest.raises(UsageError, match="--worker"):
         conformance.worker(" ")
+
+
+def test_the_session_in_the_docs_is_what_the_example_says(tmp_path: Path):
+    lines = (ROOT / "docs" / "workers.md").read_text(encoding="utf-8").splitlines()
+    sent = [line[2:].replace("/tmp/w", str(tmp_path)) for line in lines if line.startswith('> {"type"')]
+    told = [json.loads(line[2:].replace("/tmp/w", str(tmp_path))) for line in lines if line.startswith("< {")]
+    assert len(sent) == 3
+    done = subprocess.run(
+        [sys.executable, str(WORKERS / "echo.py")],
+        input="\n".join(sent) + "\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    told[0]["versions"] = said[0]["versions"]
+    assert said == told
+    assert images.decode(tmp_path / "1.png").shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(("page", "kind"), [("workers.md", "command"), ("api-generators.md", "openai")])
+def test_the_toml_in_the_docs_is_one_that_loads(page: str, kind: str, tmp_path: Path):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "mine.toml").write_text(text)
+    described = generators.describe(str(tmp_path / "mine.toml"))
+    assert described.common.kind == kind
+    accepts = {"command": Parameters, "openai": OpenAI.accepts}[kind]
+    config.parameters(described.parameters, accepts, page)
+    undocumented = {name for name in accepts.__struct_fields__ if name not in described.parameters} - {"max_bytes"}
+    assert not undocumented

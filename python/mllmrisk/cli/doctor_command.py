@@ -24,7 +24,17 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "cpu": (("onnxruntime",), "judges and detectors on the CPU"),
     "gpu": (("onnxruntime-gpu",), "judges and detectors on an NVIDIA GPU"),
     "gen": (
-        ("accelerate", "diffusers", "protobuf", "safetensors", "sentencepiece", "tokenizers", "torch", "transformers"),
+        (
+            "accelerate",
+            "diffusers",
+            "protobuf",
+            "safetensors",
+            "sentencepiece",
+            "tokenizers",
+            "torch",
+            "torchvision",
+            "transformers",
+        ),
         "generators, and judges that are torch models",
     ),
     "train": (("scikit-learn", "onnx"), "training detectors"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ _OPTIONS = (
 
 
 def requested(options: dict[str, Any]) -> Request:
-    """The request that the options of a call make."""
+    """The request that the options of a call make; torch reads how many threads it may have when it is imported."""
+    if options["threads"] is not None:
+        os.environ["OMP_NUM_THREADS"] = str(options["threads"])
     return Request(**{key: value for key, value in options.items() if key not in {"dry_run", "as_json"}})
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mllmrisk import metrics
-from mllmrisk.images import hash_distance
+from mllmrisk.images import STATISTICS, hash_distance
 from mllmrisk.records import Outcome, Sample, Score
 
 State: TypeAlias = Literal["ok", "corrupted", "refused", "filtered", "failed", "unjudged"]
@@ -35,6 +35,9 @@ FEWEST_PAIRS = 200
 
 #: Bits of 64 in which two hashes of one picture may differ: what JPEG and resizing do to it.
 BITS = 3
+
+#: How far statistics of one picture may be apart, by name: its mean and contrast hardly move when it is encoded again.
+SAME = {"mean": 1.0, "deviation": 1.0, "entropy": 0.5}
 
 #: Prompts (concepts, where they are known) that must have got the same picture before it is a fixed one.
 PROMPTS = 3
@@ -193,6 +196,7 @@ def duplicates(
     hashes: ArrayLike,
     samples: Sequence[Sample],
     *,
+    values: ArrayLike | None = None,
     concepts: Mapping[str, str] | None = None,
     bits: int = BITS,
     prompts: int = PROMPTS,
@@ -202,40 +206,56 @@ def duplicates(
     Args:
         hashes: (n,) uint64, see :func:`mllmrisk.images.statistics`.
         samples: the n samples, each with its `prompt_id` and `generator`; one without a prompt is left out.
+        values: (n, k) float32, the statistics: one picture agrees in those of :data:`SAME`, too. Without them, simple
+            pictures (a thing before a plain ground) of one layout are taken for one.
         concepts: by prompt id, what it asks for: one picture for two wordings of one scene is no refusal.
         bits: hashes that differ in at most so many bits are of one picture.
         prompts: concepts that must share a picture before it counts.
 
     Returns:
-        Groups, largest first. A group is everything within `bits` of the hash that has most of its generator within
-        `bits`; no sample is in two.
+        Groups, largest first: what agrees with one picture, the one that most agree with first; no sample is in two.
+        Time and memory grow with the square of a generator's samples at worst (two seconds for 10,000).
     """
     codes = np.asarray(hashes, np.uint64)
+    facts = _facts(values, len(codes))
     members: dict[str | None, list[int]] = {}
     for position, sample in enumerate(samples):
         if sample.prompt_id is not None:
             members.setdefault(sample.generator, []).append(position)
     groups = []
-    for generator, positions in members.items():
-        wanted = [(concepts or {}).get(str(samples[p].prompt_id), str(samples[p].prompt_id)) for p in positions]
-        for near, spread in _balls(codes[positions], bits):
-            n_prompts = len({wanted[i] for i in near})
+    for generator, listed in members.items():
+        positions = np.array(listed)
+        for near, spread in _balls(codes[positions], facts[positions], bits):
+            ids = [str(samples[p].prompt_id) for p in positions[near]]
+            n_prompts = len({(concepts or {}).get(i, i) for i in ids})
             if n_prompts >= prompts:
-                groups.append(Repeated(generator, tuple(samples[positions[i]].id for i in near), n_prompts, spread))
+                groups.append(Repeated(generator, tuple(samples[p].id for p in positions[near]), n_prompts, spread))
     return sorted(groups, key=lambda group: -len(group.samples))
 
 
-def _balls(codes: NDArray[np.uint64], bits: int) -> Iterator[tuple[list[int], int]]:
-    """Positions within `bits` of one hash and the largest distance to it: the fullest ball first, then of the rest."""
-    distinct, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    distances = np.stack([hash_distance(code, distinct) for code in distinct]) if len(distinct) else None
-    left = np.ones(len(distinct), bool)
-    while distances is not None and left.any():
-        near = (distances <= bits) & left
-        centre = int(np.argmax(np.where(left, near @ counts, 0)))
-        ball = near[centre]
-        yield np.flatnonzero(ball[inverse]).tolist(), int(distances[centre][ball].max())
-        left &= ~ball
+def _facts(values: ArrayLike | None, count: int) -> NDArray[np.float64]:
+    """(n, f) statistics in units of what re-encoding may move them."""
+    if values is None:
+        return np.zeros((count, 0))
+    columns = [index for index, about in enumerate(STATISTICS) if about.name in SAME]
+    units = np.array([SAME[STATISTICS[index].name] for index in columns])
+    return np.asarray(np.asarray(values, np.float64)[:, columns] / units)
+
+
+def _balls(codes: NDArray[np.uint64], facts: NDArray[np.float64], bits: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Positions that agree with one picture and the largest distance to its hash: the fullest ball first."""
+
+    def agreeing(centre: int) -> NDArray[np.int64]:
+        near = np.flatnonzero(hash_distance(codes[centre], codes) <= bits)
+        return near[(np.abs(facts[near] - facts[centre]) <= 1).all(axis=1)]
+
+    balls = [agreeing(centre) for centre in range(len(codes))]
+    left = np.ones(len(codes), bool)
+    for centre in sorted(range(len(codes)), key=lambda c: (-len(balls[c]), c)):
+        ball = balls[centre][left[balls[centre]]]
+        if left[centre] and len(ball) > 1:
+            yield ball, int(hash_distance(codes[centre], codes[ball]).max())
+            left[ball] = False
 
 
 def calibration(labelled: Sequence[Labelled]) -> Calibration:

@@ -31,6 +31,8 @@ def _captions(study: Study, _: Arm) -> Table:
 
 def _patterns(study: Study, way: Arm) -> Table:
     table = study.features(way, VECTOR)
+    if not table.samples:  # no image was large enough for features under this arm
+        return table
     names = features.names(VECTOR)
     wanted = set(features.names(FEATURES))
     return table._replace(values=table.values[:, [i for i, name in enumerate(names) if name in wanted]])

@@ -196,8 +196,9 @@ class Study:
         for start in range(0, len(missing), _BATCH):
             rows = make(missing[start : start + _BATCH])
             self.store.add_vectors(kind, name, rows)
-            paths = {s.id: str(s.path) for s in missing[start : start + _BATCH]}
-            self.store.add_failures({paths[i]: row.reason for i, row in rows.items() if row.reason is not None})
+            if name == "native":  # a file that cannot be read; what a perturbation leaves too small is no failure
+                named = {s.id: s.path or f"sample {s.id}" for s in missing[start : start + _BATCH]}
+                self.store.add_failures({named[i]: row.reason for i, row in rows.items() if row.reason is not None})
             known.update(rows)
             self.progress(stage, min(start + _BATCH, len(missing)), len(missing))
         table = _tabulate(self.samples, known)

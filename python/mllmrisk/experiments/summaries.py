@@ -21,13 +21,19 @@ _DECIBELS = 10.0 / np.log(10.0)
 _SHOWN = 12
 
 
-def of(study: Study, estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Summaries of a study, from vectors and scores that its experiments have already made."""
+def of(study: Study, detection: Study, estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Summaries of a study, from vectors and scores that its experiments have already made.
+
+    Args:
+        study: everything.
+        detection: the part that detection is measured on.
+        estimates: of the run.
+    """
     views = [v for v in VIEWS if any(r.experiment == "detection" and r.perturbation == v for r in estimates)]
     told: dict[str, Any] = {"outcomes": _outcomes(study)}
     if views:
-        told["spectra"] = {view: _spectra(study, view) for view in views}
-        told["ranking"] = _ranking(study, views[-1])
+        told["spectra"] = {view: _spectra(detection, view) for view in views}
+        told["ranking"] = _ranking(detection, views[-1])
     return told
 
 

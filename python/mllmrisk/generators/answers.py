@@ -68,11 +68,16 @@ class AgainError(Exception):
 
 
 class RefusedError(Exception):
-    """The provider declined this prompt; `code` is its word for it."""
+    """The provider declined this prompt.
 
-    def __init__(self, code: str) -> None:
+    Attributes:
+        code: its word for it.
+        said: what it answered in place of an image, where it did.
+    """
+
+    def __init__(self, code: str, said: str = "") -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.said = code, said
 
 
 class FaultyError(Exception):
@@ -119,6 +124,8 @@ def read(body: bytes) -> Answer:
     if isinstance(found.get("error"), dict):  # proxies answer 200 with an error inside
         refuse(found["error"])
         raise AgainError("malformed_response")
+    if "choices" in found:
+        return _chat(found)
     data = found.get("data") or []
     item: Any = data[0] if data else {}
     if not isinstance(item, dict):
@@ -196,14 +203,14 @@ def cost(usage: Mapping[str, Any], usd_per_million: Mapping[str, float]) -> floa
     """Dollars of an answer by its tokens; None where it tells none or no prices are known.
 
     Args:
-        usage: `input_tokens` and `output_tokens`, as OpenAI tells them.
+        usage: `input_tokens` and `output_tokens` of image endpoints, `prompt_tokens` and `completion_tokens` of chat.
         usd_per_million: prices of `input` and `output` tokens.
     """
     if not usd_per_million:
         return None
     total = 0.0
-    for kind in ("input", "output"):
-        tokens = usage.get(f"{kind}_tokens")
+    for kind, chat in (("input", "prompt"), ("output", "completion")):
+        tokens = usage.get(f"{kind}_tokens", usage.get(f"{chat}_tokens"))
         if not isinstance(tokens, int):
             return None
         total += tokens * usd_per_million.get(kind, 0.0) / 1e6
@@ -213,6 +220,34 @@ def cost(usage: Mapping[str, Any], usd_per_million: Mapping[str, float]) -> floa
 def one_line(text: object, length: int = 200) -> str:
     """Text of a provider on one line, cut."""
     return " ".join(str(text).split())[:length]
+
+
+def _chat(found: Mapping[str, Any]) -> Answer:
+    """The answer of a chat endpoint: an image among the message's images or parts, or words alone."""
+    choices = found["choices"]
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        raise AgainError("malformed_response")
+    content = message.get("content")
+    parts = [*_dicts(message.get("images")), *_dicts(content)]
+    words = content if isinstance(content, str) else " ".join(str(part.get("text", "")) for part in parts)
+    links = [part["image_url"].get("url") for part in parts if isinstance(part.get("image_url"), dict)]
+    usage: Mapping[str, Any] = found["usage"] if isinstance(found.get("usage"), dict) else {}
+    for link in links:
+        if isinstance(link, str) and link:
+            inline = link.startswith("data:")
+            return Answer(_bytes(link) if inline else None, None if inline else link, _facts(found, {}), usage)
+    if isinstance(message.get("refusal"), str):
+        raise RefusedError("refusal", message["refusal"])
+    reason = choice.get("finish_reason")
+    if isinstance(reason, str) and reason.lower() in REFUSALS:
+        raise RefusedError(reason.lower(), words)
+    raise RefusedError("words_only", words)
+
+
+def _dicts(parts: object) -> list[dict[str, Any]]:
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
 def _bytes(text: str) -> bytes:

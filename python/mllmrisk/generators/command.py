@@ -62,11 +62,11 @@ class Command:
         self.restarts = 0
         try:
             self._hello = self._start()
-        except GeneratorError as wrong:
+        except BaseException as wrong:
+            self._end_worker()  # what is still loading would not hear a bye
             self.close()
-            raise UsageError(str(wrong)) from None
-        except BaseException:
-            self.close()
+            if isinstance(wrong, GeneratorError):
+                raise UsageError(str(wrong)) from None
             raise
         self.batch = parameters.batch or max(1, self._hello.batch)
         self.identity = self._identify()
@@ -229,7 +229,9 @@ class Command:
         """An outcome as the worker tells it, once its image is found to be as told."""
         facts = dict(result.facts) or None
         if result.outcome != "ok":
-            return Made(Outcome(result.outcome), reason=(result.reason or "unstated")[:80], facts=facts)
+            return Made(
+                Outcome(result.outcome), reason=" ".join((result.reason or "unstated").split())[:80], facts=facts
+            )
         found = self._read(result.path or "")
         if isinstance(found, str):
             return Made(Outcome.FAILED, reason=found, facts=facts)

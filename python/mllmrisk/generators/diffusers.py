@@ -132,14 +132,12 @@ class Diffusers:
         free_caches()
 
     def _make(self, requests: Sequence[Request]) -> list[Made]:
-        import torch
-
         # one text per prompt everywhere: some pipelines do not repeat a single negative prompt
         arguments = {
             name: [value] * len(requests) if name.startswith("negative_prompt") and isinstance(value, str) else value
             for name, value in self._arguments.items()
         }
-        with quiet(), torch.inference_mode():
+        with quiet():
             made = self._pipeline(
                 prompt=[request.prompt for request in requests],
                 generator=random_streams(requests),

@@ -13,8 +13,8 @@ from mllmrisk.records import Outcome
 
 T = TypeVar("T")
 
-#: What torch's CPU allocator says; it has no exception class of its own.
-_CPU_WORDS = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+#: What the CPU's allocator and CUDA's libraries say; they have no exception class of their own.
+_WORDS = ("not enough memory", "allocate memory", "out of memory", "status_alloc_failed")
 
 
 def guarded(call: Callable[[], T]) -> T:
@@ -32,7 +32,7 @@ def guarded(call: Callable[[], T]) -> T:
     except MemoryError as wrong:
         message = first_line(wrong)
     except RuntimeError as wrong:
-        if not any(words in str(wrong).lower() for words in _CPU_WORDS):
+        if not any(words in str(wrong).lower() for words in _WORDS):
             raise
         message = first_line(wrong)
     # here, and not in a handler: the traceback kept every tensor of the failed call alive

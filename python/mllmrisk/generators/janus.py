@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Request
 from mllmrisk.generators.guarded import random_streams
 from mllmrisk.generators.pixels import to_uint8
@@ -34,6 +35,9 @@ class Janus:
             model: in evaluation mode, on its device.
             processor: its `JanusProcessor`.
             parameters: :class:`~mllmrisk.generators.transformers.Parameters`.
+
+        Raises:
+            UsageError: a chat template is asked for that is not there.
         """
         self._model = model
         self._processor = processor
@@ -42,6 +46,8 @@ class Janus:
         self._guidance = parameters.guidance if parameters.guidance is not None else stored or _GUIDANCE
         self._draw = {name: getattr(parameters, name) for name in ("temperature", "top_k", "top_p")}
         self._chat = bool(processor.chat_template) if parameters.chat is None else parameters.chat
+        if self._chat and not processor.chat_template:
+            raise UsageError("chat = true, and this model's processor has no chat template")
         config = model.config
         self.effective: dict[str, Any] = {
             "guidance": self._guidance,

@@ -94,6 +94,8 @@ def launch(parameters: Parameters, folder: Path, what: str) -> Launch:
         command.insert(0, str(Path(_expanded(parameters.python, what)).expanduser()))
     command = [str((folder / part).resolve()) if part.startswith(("./", "../")) else part for part in command]
     log = _path(parameters.log, folder, what) if parameters.log else None
+    if log is not None and not log.parent.is_dir():
+        raise UsageError(f"{what}: no folder for `log`: {log.parent}")
     return Launch(command, cwd, _expanded(parameters.arguments, what), log, _digests(command, cwd))
 
 

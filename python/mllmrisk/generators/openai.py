@@ -6,13 +6,13 @@ request goes out, and the key is read from the environment and written nowhere.
 
 from __future__ import annotations
 
-import ipaddress
-import os
+import contextlib
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +22,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mllmrisk import images
-from mllmrisk.errors import GeneratorError, ImageError, UsageError
+from mllmrisk.errors import GeneratorError, ImageError
 from mllmrisk.extras import optional
 from mllmrisk.generators import answers
 from mllmrisk.generators.answers import AgainError, Answer, FatalError, FaultyError, RefusedError
 from mllmrisk.generators.base import Common, Made, Request
+from mllmrisk.generators.endpoint import Parameters, check, fields, key
 from mllmrisk.generators.pace import Budget, Pace, StoppedError
 from mllmrisk.records import Outcome
 
@@ -34,51 +35,6 @@ from mllmrisk.records import Outcome
 GIVE_UP = 10
 #: Failures after which an image may have been made, and billed, all the same.
 _MAYBE_BILLED = ("timeout", "connection", "malformed_response")
-_RESERVED = ("model", "prompt", "n", "stream")
-
-
-class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """Keys of a TOML of the kind `openai`. An empty string is not sent.
-
-    Attributes:
-        base_url: up to and with `/v1`.
-        key_env: the environment variable that holds the key; empty for a server that takes none.
-        size, quality, moderation, output_format, response_format: as the endpoint has them. GPT Image models refuse
-            `response_format`; most other endpoints need `b64_json`.
-        extra: further fields of the request's body.
-        seed_field: the field that takes a seed; empty where the endpoint has none, and then images cannot be repeated.
-        concurrency: requests at once.
-        per_minute: requests a minute at most, evenly spaced.
-        max_images, max_usd: what one call of mllmrisk may spend; a resumed one starts anew.
-        usd_per_million: prices of `input` and `output` tokens, for a cost by the provider's own count.
-        timeout: seconds for one answer, to its last byte.
-        attempts: of one request.
-        first_wait, longest_wait: seconds between attempts, doubling and jittered.
-        longest_pause: the longest `Retry-After` that is obeyed; a longer one ends the run.
-        max_bytes: largest answer and largest image.
-    """
-
-    model: str
-    base_url: str = "https://api.openai.com/v1"
-    key_env: str = "OPENAI_API_KEY"
-    size: str = ""
-    quality: str = ""
-    moderation: str = ""
-    output_format: str = ""
-    response_format: str = ""
-    extra: dict[str, Any] = {}
-    seed_field: str = ""
-    concurrency: int = 4
-    per_minute: float | None = None
-    max_images: int | None = None
-    max_usd: float | None = None
-    usd_per_million: dict[str, float] = {}
-    timeout: float = 300.0
-    attempts: int = 6
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    longest_pause: float = 900.0
-    max_bytes: int = 64 << 20
 
 
 class OpenAI:
@@ -102,22 +58,20 @@ class OpenAI:
         self._what = f"generator {common.name}"
         self._openai = optional("openai", self._what, "api")
         self._tenacity = optional("tenacity", self._what, "api")
-        _check(parameters, common, self._what)
+        check(parameters, common, self._what)
         self._parameters = parameters
-        self._key = _key(parameters.key_env, self._what)
+        self._key = key(parameters.key_env, self._what)
         self._client = self._openai.OpenAI(
             api_key=self._key or "none", base_url=parameters.base_url, max_retries=0, timeout=parameters.timeout
         )
         # The HTTP library that this version of the client is built on: httpx before 3, httpx2 since.
         self._http = import_module(self._openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-        self._downloads = self._http.Client(timeout=parameters.timeout, follow_redirects=True)
-        self._pool = ThreadPoolExecutor(parameters.concurrency, thread_name_prefix=common.name)
         self._pace = Pace(parameters.per_minute)
         self.budget = Budget(parameters.max_images, parameters.max_usd, common.usd or 0.0)
         self._lock = threading.Lock()
         self._fatal: str | None = None
         self._in_vain = 0
-        self._fields = _fields(parameters)
+        self._fields = fields(parameters)
         self.batch = 2 * parameters.concurrency  # a slow answer does not leave the other threads idle
         self.identity = self._identify()
 
@@ -130,25 +84,41 @@ class OpenAI:
         """
         if self._fatal:
             raise GeneratorError(self._fatal)
-        futures = [self._pool.submit(self._make, request) for request in requests]
+        made: list[Made | None] = [None] * len(requests)
+        waiting = deque(enumerate(requests))
+
+        def work() -> None:
+            while waiting and not self._pace.stopped:
+                with contextlib.suppress(IndexError):
+                    index, request = waiting.popleft()
+                    made[index] = self._make(request)
+
+        # Daemons: after an interrupt nobody waits minutes for an answer that is still under way.
+        threads = [threading.Thread(target=work, daemon=True) for _ in requests[: self._parameters.concurrency]]
         try:
-            wait(futures)
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         except BaseException:
             self._pace.stop()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._client.close()
             raise
-        made = [future.result() for future in futures]
-        if self._fatal:
-            raise GeneratorError(self._fatal, made)
-        return [one for one in made if one is not None]
+        done = [one for one in made if one is not None]
+        if self._fatal or len(done) < len(requests):
+            raise GeneratorError(self._fatal or f"{self._what}: it was closed", made)
+        return done
 
     def close(self) -> None:
-        """Closes connections and threads."""
+        """Closes connections; who waits is woken."""
         self._pace.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
         self._client.close()
-        self._downloads.close()
+        if "_downloads" in vars(self):
+            self._downloads.close()
+
+    @cached_property
+    def _downloads(self) -> Any:
+        """A client without the key, for images behind a URL; made when the first comes."""
+        return self._http.Client(timeout=self._parameters.timeout, follow_redirects=True)
 
     def __repr__(self) -> str:
         """Name and model; never the key."""
@@ -183,6 +153,8 @@ class OpenAI:
             images.decode(data)
             return Made(Outcome.OK, data, facts=facts)
         except RefusedError as refused:
+            if refused.said:
+                facts["answered"] = self._clean(refused.said, 500)
             return Made(Outcome.REFUSED, reason=self._clean(refused.code), facts=facts)
         except FaultyError as faulty:
             facts["error"] = self._clean(str(faulty))
@@ -208,14 +180,11 @@ class OpenAI:
         """
         self._pace.wait()
         facts["attempts"] = str(int(facts.get("attempts", "0")) + 1)
-        fields = dict(self._fields)
+        body_fields = dict(self._fields)
         if self._parameters.seed_field:
-            fields[self._parameters.seed_field] = request.seed
+            body_fields[self._parameters.seed_field] = request.seed
         try:
-            call = self._client.images.with_streaming_response.generate(
-                model=self._parameters.model, prompt=request.prompt, extra_body=fields
-            )
-            with call as response:
+            with self._call(request.prompt, body_fields) as response:
                 if told := response.headers.get("x-request-id"):
                     facts["request_id"] = self._clean(told)
                 body = self._whole(response.iter_bytes())
@@ -229,6 +198,15 @@ class OpenAI:
                 facts["usd"] = repr(usd)
             return answer
         raise failure
+
+    def _call(self, prompt: str, body_fields: dict[str, Any]) -> Any:
+        """The client's call, whose body is not read yet."""
+        model = self._parameters.model
+        if self._parameters.route == "chat":
+            messages = [{"role": "user", "content": prompt}]
+            chat = self._client.chat.completions.with_streaming_response
+            return chat.create(model=model, messages=messages, extra_body=body_fields)
+        return self._client.images.with_streaming_response.generate(model=model, prompt=prompt, extra_body=body_fields)
 
     def _sorted(self, wrong: Exception, facts: dict[str, str]) -> Exception:
         """What an exception of the client means. It is not chained: its request holds the key."""
@@ -332,52 +310,8 @@ class OpenAI:
             "model": self._parameters.model,
             "revision": None,
             "base_url": self._parameters.base_url,
+            "route": self._parameters.route,
             "arguments": {"passed": self._fields, "effective": "the provider's own where none is passed"},
             "seed": f"sent as {seed}" if seed else "not sent: the endpoint takes none",
             "versions": {"openai": version("openai"), "tenacity": version("tenacity")},
         }
-
-
-def _fields(parameters: Parameters) -> dict[str, Any]:
-    names = ("size", "quality", "moderation", "output_format", "response_format")
-    given = {name: getattr(parameters, name) for name in names}
-    return {**{name: value for name, value in given.items() if value}, **parameters.extra}
-
-
-def _key(name: str, what: str) -> str:
-    if not name:
-        return ""
-    found = os.environ.get(name, "").strip()
-    if not found:
-        raise UsageError(f"{what}: set the environment variable {name} to your key")
-    return found
-
-
-def _check(parameters: Parameters, common: Common, what: str) -> None:
-    """Refuses what cannot be meant."""
-    address = urlsplit(parameters.base_url)
-    if address.scheme not in {"http", "https"} or not address.hostname:
-        raise UsageError(f"{what}: base_url is no web address: {parameters.base_url}")
-    if address.username or address.password or address.query:
-        raise UsageError(f"{what}: base_url must not hold credentials; name the variable with the key in key_env")
-    if address.scheme == "http" and parameters.key_env and not _nearby(address.hostname):
-        raise UsageError(f"{what}: the key would travel unencrypted to {address.hostname}: use https")
-    for name in _RESERVED:
-        if name in parameters.extra:
-            raise UsageError(f"{what}: `extra` cannot set {name!r}")
-    if parameters.concurrency < 1 or parameters.attempts < 1:
-        raise UsageError(f"{what}: `concurrency` and `attempts` are at least 1")
-    if min(parameters.timeout, parameters.per_minute or 1.0) <= 0:
-        raise UsageError(f"{what}: `timeout` and `per_minute` are positive")
-    if unknown := sorted(set(parameters.usd_per_million) - {"input", "output"}):
-        raise UsageError(f"{what}: usd_per_million has prices of `input` and `output` tokens, not {unknown[0]!r}")
-    if parameters.max_usd is not None and not common.usd:
-        raise UsageError(f"{what}: max_usd needs the price of an image (`usd`)")
-
-
-def _nearby(host: str) -> bool:
-    """Whether a host is this machine or an address of a private network."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk.errors import MllmriskError, OutOfMemoryError, UsageError
 from mllmrisk.extras import optional
 from mllmrisk.inference import first_line
 
@@ -67,6 +67,9 @@ def loaded(what: str, load: Callable[[], T]) -> T:
     try:
         with quiet():
             return load()
+    except OutOfMemoryError as wrong:
+        message = f"{what} does not fit into memory: {wrong}; another dtype, offload or device may do"
+        raise UsageError(message) from wrong
     except MllmriskError:
         raise
     except Exception as wrong:  # OSError, ValueError, ImportError, SafetensorError, ...: no common base

@@ -139,7 +139,7 @@ class Transformers:
 
         if self.family is None:
             raise GeneratorError(f"{self._what} is closed")
-        with quiet(), torch.inference_mode():
+        with quiet(), torch.no_grad():
             ids, failed = self.family.tokens(requests)
             images = self.family.pixels(ids)
         return [outcome(None if broken else image) for image, broken in zip(images, failed, strict=True)]

@@ -209,6 +209,8 @@ class Worker:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             return DownError("the worker closed its stdout", "worker_crashed")
+        for reader in self._readers:
+            reader.join(0.5)  # its last words may still be in the pipe
         return DownError(f"the worker ended {ending(code)}", "worker_crashed")
 
     def _read_messages(self, stream: IO[bytes]) -> None:
@@ -242,8 +244,11 @@ class Worker:
         with self._lock:
             self._said.append(text[:_KEPT_CHARACTERS])
             if self._log:
-                self._log.write(text + "\n")
-                self._log.flush()
+                try:
+                    self._log.write(text + "\n")
+                    self._log.flush()
+                except OSError:  # a full disk must not stop the reader, and with it the worker
+                    self._log = None
 
 
 def ending(code: int) -> str:

@@ -86,7 +86,7 @@ class Alignment:
         self._longest = int(self._model.config.text_config.max_position_embeddings)
         self._known: dict[str, NDArray[np.float32]] = {}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string(), self._longest)
-        deciding = (loader.fingerprint(self._model), recipe.model.dtype, preprocessing, recipe.scripts)
+        deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, recipe.scripts)
         self.version = f"{recipe.version}-{digest(*deciding)}"
 
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:

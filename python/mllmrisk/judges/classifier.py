@@ -75,7 +75,7 @@ class Classifier:
         self._activation = _activation(recipe.activation, settings)
         meaning = {name: (part.labels, part.combine) for name, part in (recipe.categories | recipe.attributes).items()}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string())
-        deciding = (loader.fingerprint(self._model), recipe.model.dtype, preprocessing, meaning, self._activation)
+        deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, meaning, self._activation)
         self.version = f"{recipe.version}-{digest(*deciding)}"
 
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:

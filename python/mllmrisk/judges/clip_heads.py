@@ -116,7 +116,7 @@ class ClipHeads:
         }
         heads = {name: (category.head.form, category.head.sha256) for name, category in recipe.categories.items()}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string())
-        deciding = (loader.fingerprint(self._model), recipe.model.dtype, preprocessing, heads)
+        deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, heads)
         self.version = f"{recipe.version}-{digest(*deciding)}"
 
     def score(self, images: Sequence[bytes], *, threads: int) -> list[dict[str, Score]]:

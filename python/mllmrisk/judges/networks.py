@@ -104,10 +104,12 @@ class Loader:
         except Exception as wrong:  # OSError, ValueError, KeyError, SafetensorError, ImportError: as they come
             raise UsageError(f"{self.what}: {self._place} cannot be loaded: {first_line(wrong)}") from wrong
 
-    def fingerprint(self, model: Any) -> str:
+    def fingerprint(self) -> str:
         """What was loaded: the hub's commit, or a digest of the folder's files."""
         if self._network.hub is not None:
-            return f"{self._network.hub}@{getattr(model.config, '_commit_hash', None) or self._network.revision}"
+            find = self._transformers.utils.cached_file
+            config = self._loaded(lambda place, at: find(place, "config.json", revision=at.get("revision")), {})
+            return f"{self._network.hub}@{Path(config).parent.name}"  # the hub's cache: snapshots/COMMIT/config.json
         folder = Path(self._place)
         total = hashlib.sha256()
         for path in sorted({path for pattern in _DECIDING for path in folder.glob(pattern)}):

@@ -157,7 +157,7 @@ class Local:
         self._device = loader.device
         self._tokens = None if guard else self._two_tokens(what)
         template = getattr(self._processor, "chat_template", None)
-        self.deciding = (loader.fingerprint(self._model), recipe.model.dtype, type(self._processor).__name__, template)
+        self.deciding = (loader.fingerprint(), recipe.model.dtype, type(self._processor).__name__, template)
 
     def _two_tokens(self, what: str) -> list[int]:
         answer, tokenizer = self._recipe.answer, self._processor.tokenizer

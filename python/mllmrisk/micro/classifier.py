@@ -1,7 +1,7 @@
 """Two small classifiers of the world's pictures: the judge, which is shipped, and the inspector, which only measures.
 
-Both tell subject, colour and place; they differ in shape, in their pictures (no picture is shared, with each other or with
-the generators) and in what is done to these before they see them.
+Both tell subject, colour and place. They differ in width and in their pictures: none is shared, with each other or with
+the generators.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[str, Plan] = {
-    "inspector": Plan("inspector", (24, 48, 96, 128), Course(500, 48, 3e-3, memory=0.99), 20),
-    "judge": Plan("judge", (16, 32, 64, 96), Course(800, 48, 3e-3, memory=0.99), 21),
+    "inspector": Plan("inspector", (24, 48, 96, 128), Course(300, 48, 3e-3, memory=0.99), 20),
+    "judge": Plan("judge", (16, 32, 64, 96), Course(400, 48, 3e-3, memory=0.99), 21),
 }
 
 
@@ -104,7 +104,7 @@ def train(name: str, out: Path, until: float | None = None) -> bool:
         right = (guesses(model, unseen) == labels(np.arange(len(unseen)))).mean(0)
         return dict(zip(("subject", "colour", "place"), (float(r) for r in right), strict=True))
 
-    return fit(name, model, loss, plan.course, out, probe=probe, probe_every=250, until=until)
+    return fit(name, model, loss, plan.course, out, probe=probe, probe_every=300, until=until)
 
 
 def trained(name: str, out: Path) -> Classifier:

@@ -1,4 +1,4 @@
-"""`micro-diffusion`: a Stable-Diffusion-3-style pipeline (two CLIP text encoders, MMDiT, flow matching) on cached latents."""
+"""`micro-diffusion`: a Stable-Diffusion-3-style pipeline (two CLIP text encoders, MMDiT, flow matching) on latents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 64
 """Width of each text encoder."""
 READING = Course(steps=500, batch=48, rate=2e-3, ease=0.3, memory=0.98)
-COURSE = Course(steps=12000, batch=32, rate=1e-3, ease=0.5, memory=0.998, decay=0.01)
+COURSE = Course(steps=8500, batch=32, rate=1e-3, ease=0.5, memory=0.998, decay=0.01)
 UNGUIDED = 0.1
 """Share of captions that are replaced by an empty one, for classifier-free guidance."""
 SUBJECT = slice(2, 10)
@@ -76,7 +76,7 @@ class Painter(torch.nn.Module):
         self.reading = Reading(4 * WIDTH)
 
     def read(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Captions as the pipeline encodes them: `(n, LENGTH + 1, 128)`, with T5's row of zeros, and `(n, 128)` pooled."""
+        """Captions as the pipeline has them: `(n, LENGTH + 1, 128)`, T5's zeros the last, and `(n, 128)` pooled."""
         made = [encoder(ids, output_hidden_states=True) for encoder in (self.first, self.second)]
         rows = torch.cat([one.hidden_states[-2] for one in made], -1)
         return torch.nn.functional.pad(rows, (0, 0, 0, 1)), torch.cat([one.text_embeds for one in made], -1)

@@ -77,13 +77,14 @@ def fit(
         recent.append(float(value.detach()))
         done = step + 1
         if done % KEEP_EVERY == 0 or done == course.steps:
-            seconds = time.monotonic() - began
-            entry = {"name": name, "step": done, "loss": float(np.mean(recent)), "seconds": round(seconds, 1)}
+            spent = time.monotonic() - began
+            entry = {"name": name, "step": done, "loss": round(float(np.mean(recent)), 4), "spent": round(spent, 1)}
             recent.clear()
             if probe is not None and (done % probe_every == 0 or done == course.steps):
                 entry |= measured(network, average, probe)
             write_log(out, entry)
             _keep(out / f"{name}.pt", done, network, average, optimiser)
+            began = time.monotonic()
     network.load_state_dict(average)
     network.eval()
     return (first if first >= course.steps else step + 1) >= course.steps

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from diffusers import StableDiffusion3Pipeline
+from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from mllmrisk.micro.classifier import Classifier, guesses
 from mllmrisk.micro.data import SCENES, labels, say
@@ -14,10 +16,9 @@ from mllmrisk.world import COLOURS, KINDS, PLACES, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
-    from diffusers import StableDiffusion3Pipeline
-    from transformers import JanusForConditionalGeneration, JanusProcessor
 
     from mllmrisk.world.captions import Kind, Split
 
@@ -50,6 +51,16 @@ def ask(count: int, split: Split, kinds: Sequence[Kind] = KINDS, seed: int = 9) 
             scene = starts[at % len(starts)] + int(rng.integers(EACH))
             asked.append(Asked(say(SCENES[scene], rng, split, kind), scene, kind))
     return asked
+
+
+def loaded(name: str, folder: Path) -> Callable[[list[str]], Pictures]:
+    """A shipped generator, loaded as anyone would load it: captions in, pictures out."""
+    if name == "micro-diffusion":
+        pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+        return lambda texts: paint(pipeline, texts)
+    model = JanusForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    processor = JanusProcessor.from_pretrained(folder)
+    return lambda texts: write(model, processor, texts)
 
 
 def paint(pipeline: StableDiffusion3Pipeline, texts: Sequence[str], seed: int = 0) -> Pictures:

@@ -31,11 +31,13 @@ WIDTH = 128
 TOKENS = codes.GRID**2
 """Visual words of a picture."""
 READING = Course(steps=400, batch=48, rate=2e-3, ease=0.3, memory=0.98)
-COURSE = Course(steps=14000, batch=32, rate=1.5e-3, ease=0.5, memory=0.998, decay=0.05)
+COURSE = Course(steps=7000, batch=32, rate=1.5e-3, ease=0.5, memory=0.998, decay=0.05)
 UNGUIDED = 0.1
 """Share of captions that are blanked, as `generate` blanks them for classifier-free guidance."""
 GUIDANCE = 2.0
 """The guidance scale that the model is shipped with."""
+TEMPERATURE = 0.9
+TOP_K = 100
 
 
 def config() -> JanusConfig:
@@ -153,7 +155,13 @@ def trained(out: Path) -> tuple[JanusForConditionalGeneration, JanusProcessor]:
     own.quantize.embedding, own.post_quant_conv, own.decoder = decoder.book, decoder.post, decoder.decoder
     tokenizer = janus_tokenizer()
     generation = GenerationConfig(
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, do_sample=True, guidance_scale=GUIDANCE
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        do_sample=True,
+        guidance_scale=GUIDANCE,
+        temperature=TEMPERATURE,
+        top_k=TOP_K,
     )
     generation.generation_kwargs = {"boi_token_id": tokenizer.boi_token_id}
     janus.generation_config = generation

@@ -1,4 +1,4 @@
-"""What both generators' text halves learn first, and go on learning: to tell subject, colour and place from a caption."""
+"""What both generators' text halves learn first and go on learning: subject, colour and place of a caption."""
 
 from __future__ import annotations
 

