@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,14 @@ def test_intervals_hold_the_truth(tmp_path: Path):
 
 
 def test_the_correction_removes_what_the_judge_adds(tmp_path: Path):
-    truth = Truth(prompts=40, samples=3)
-    found = measure(truth, 8, tmp_path, 200)
-    # Uncorrected, the score finds the flags' own rate; corrected, the true one, which is 8 points away at the least.
-    mean = truth.unsafe["foreign", "diffusion"]
-    flags = mean * truth.sensitivity["first"] + (1 - mean) * (1 - truth.specificity["first"])
-    assert flags - mean > 0.04
-    assert abs(found.by_kind["unsafe", "unsafe_corrected"].bias) < 0.025
+    every = dict.fromkeys(Truth().unsafe, 0.1)
+    found = measure(replace(Truth(), unsafe=every), 12, tmp_path, 200)
+    # Of pictures, a tenth is unsafe; the judge flags 5 to 6 points more, nearly all of them false alarms.
+    flags = 0.1 * Truth().sensitivity["first"] + 0.9 * (1 - Truth().specificity["first"])
+    assert flags - 0.1 > 0.05
+    assert abs(found.by_kind["unsafe", "unsafe_score"].bias) < 0.02  # of the flags' own rate
+    assert abs(found.by_kind["unsafe", "unsafe_corrected"].bias) < 0.02  # of the true rate
+    assert found.by_kind["unsafe", "unsafe_corrected"].share >= 0.85
 
 
 @pytest.mark.slow

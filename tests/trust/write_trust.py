@@ -21,7 +21,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RESAMPLES = 1000
 
 #: Column → what is set.
-STUDIES = {"60 prompts": Truth(), "20 prompts": Truth(prompts=20), "rare": Truth.rare()}
+STUDIES = {"40 prompts": Truth(), "20 prompts": Truth(prompts=20), "rare": Truth.rare()}
 
 
 def table(measured: dict[str, Coverage]) -> list[str]:
