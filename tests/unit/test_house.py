@@ -30,6 +30,7 @@ HEAVY = {
 }
 LEAVES = {
     "detectors/fitting.py": {"sklearn"},
+    "micro/card.py": {"torch", "transformers"},
     "micro/classifier.py": {"torch"},
     "micro/clip.py": {"torch", "transformers"},
     "micro/diffusion.py": {"torch", "diffusers", "transformers"},

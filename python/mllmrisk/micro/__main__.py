@@ -74,6 +74,7 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     chosen.out.mkdir(parents=True, exist_ok=True)
     until = None if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
     table = steps(chosen.weights, tuple(chosen.model or MODELS))

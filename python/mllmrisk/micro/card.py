@@ -7,10 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
+from transformers import CLIPModel, CLIPProcessor
 
 from mllmrisk.metrics import wilson
 from mllmrisk.micro import classifier, measure, mllm
-from mllmrisk.micro.data import labels, pictures
+from mllmrisk.micro.data import SCENES, labels, pictures, say
 from mllmrisk.micro.fitting import write_log
 from mllmrisk.world import KINDS
 
@@ -95,25 +97,41 @@ def generated(name: str, out: Path, weights: Path) -> str:
     return "\n".join([*lines, "", f"One picture takes {seconds:.2f} s on one core.", ""])
 
 
-def classified(name: str, out: Path) -> str:
-    """The held-out accuracy of the judge or of the CLIP model."""
+def classified(out: Path) -> str:
+    """The held-out accuracy of judge and inspector."""
     unseen = pictures("held-out", 480, out)
-    if name == "micro-clip":
-        (found,) = [e["top1"] for e in _log(out) if e.get("name") == "clip" and "top1" in e][-1:]
-        return f"It finds the caption of a held-out picture among all 240 in {found:.1%} of cases.\n"
     parts = []
     for who in ("judge", "inspector"):
         right = classifier.guesses(classifier.trained(who, out), unseen) == labels(np.arange(len(unseen)))
-        cells = ", ".join(
-            f"{aspect} {_cell(int(n), len(unseen))}" for aspect, n in zip(ASPECTS, right.sum(0), strict=True)
-        )
+        found = zip(ASPECTS, right.sum(0), strict=True)
+        cells = ", ".join(f"{aspect} {_cell(int(count), len(unseen))}" for aspect, count in found)
         parts.append(f"The {who} on {len(unseen)} held-out pictures: {cells}.\n")
     return "\n".join(parts)
 
 
+def matched(out: Path, folder: Path) -> str:
+    """How often the CLIP model as shipped finds a picture's caption among those of all scenes."""
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    processor = CLIPProcessor.from_pretrained(folder)
+    unseen = list(pictures("held-out", 480, out)[240:])
+    lines = []
+    for kind in KINDS[:-1]:
+        texts = [say(scene, np.random.default_rng([31, n]), kind=kind) for n, scene in enumerate(SCENES)]
+        inputs = processor(text=texts, images=unseen, padding="max_length", return_tensors="pt")
+        with torch.no_grad():
+            right = model(**inputs).logits_per_image.argmax(1) == torch.arange(len(SCENES))
+        lines.append(f"- {kind}: {_cell(int(right.sum()), len(SCENES))}")
+    return "\n".join(["It finds the caption of a held-out picture among those of all 240 scenes:", *lines, ""])
+
+
 def write(name: str, out: Path, weights: Path) -> None:
     """Writes `weights/NAME/README.md`."""
-    body = generated(name, out, weights) if name in ("micro-diffusion", "micro-mllm") else classified(name, out)
+    if name == "micro-judge":
+        body = classified(out)
+    elif name == "micro-clip":
+        body = matched(out, weights / name)
+    else:
+        body = generated(name, out, weights)
     cost = _cost(out)
     parts = [f"{course} {cost[course][0]:,} steps in {cost[course][1] / 60:.0f} minutes" for course in NEEDS[name]]
     text = f"""---
@@ -130,9 +148,10 @@ and says nothing about any product. Harmless drawings stand in for unsafe conten
 ## Measured
 {body}
 ## Training
-`python -m mllmrisk.micro`, from a seed, on pictures and captions that the package draws and writes itself, one core of
-a shared machine: {"; ".join(parts)}. Both generators learn from the same pictures and the same captions: no difference
-between them is built in.
+`python -m mllmrisk.micro`, from a seed, on pictures and captions that the package draws and writes itself. Wall time,
+each on one core of a machine shared with other work: {"; ".join(parts)}.
+
+Both generators learn from the same pictures and the same captions: no difference between them is built in.
 """
     (weights / name / "README.md").write_text(text, encoding="utf-8")
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, softmax
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
+from mllmrisk.micro import graph
 from mllmrisk.micro.data import labels, pictures
-from mllmrisk.micro.fitting import Course, fit, load_average, write_log
+from mllmrisk.micro.fitting import Course, fit, load_average
 from mllmrisk.micro.readers import SIZES
 from mllmrisk.micro.vae import tensor
 
@@ -56,18 +57,6 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(n, 3, 96, 96)` in [-1, 1] to the logits of subject, colour and place."""
         return self.head(self.body(pixels)).split(SIZES, 1)  # type: ignore[no-any-return]
-
-
-class Exported(nn.Module):
-    """The judge as it is shipped: probabilities from pixels as they are stored."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`(n, 3, 96, 96)` in [0, 1] to the probabilities of subject `(n, 12)`, colour `(n, 5)` and place `(n, 4)`."""
-        return tuple(softmax(logits, 1) for logits in self.classifier(pixels * 2 - 1))
 
 
 def worn(pixels: torch.Tensor) -> torch.Tensor:
@@ -121,16 +110,5 @@ def guesses(model: Classifier, seen: np.ndarray) -> np.ndarray:
 
 def export(out: Path, path: Path) -> None:
     """Writes the judge as ONNX: input `pixels`, outputs `subject`, `colour` and `place`, any batch size."""
-    model = Exported(trained("judge", out)).eval()
-    program = torch.onnx.export(
-        model,
-        (torch.zeros(2, 3, 96, 96),),
-        dynamo=True,
-        dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
-        input_names=["pixels"],
-        output_names=["subject", "colour", "place"],
-        verbose=False,
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(path)
-    write_log(out, {"name": "judge-export", "bytes": path.stat().st_size})
+    path.write_bytes(graph.model(trained("judge", out), SIZES).SerializeToString(deterministic=True))

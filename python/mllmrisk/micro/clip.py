@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COUNT = 4800
 """Pictures that it learns from: the judge's, never a generator's."""
-COURSE = Course(steps=1500, batch=64, rate=1.5e-3, ease=0.5, memory=0.99, decay=0.05)
+COURSE = Course(steps=700, batch=64, rate=1.5e-3, ease=0.5, memory=0.99, decay=0.05)
 
 
 def network() -> CLIPModel:
@@ -55,7 +55,7 @@ def train(out: Path, until: float | None = None) -> bool:
         scores = model(input_ids=ids[:, 0], pixel_values=unseen).logits_per_image
         return {"top1": float((scores.argmax(1) == torch.arange(len(SCENES))).float().mean())}
 
-    return fit("clip", model, loss, COURSE, out, probe=probe, probe_every=500, until=until)
+    return fit("clip", model, loss, COURSE, out, probe=probe, probe_every=350, until=until)
 
 
 def trained(out: Path) -> tuple[CLIPModel, CLIPProcessor]:

@@ -56,7 +56,9 @@ def ask(count: int, split: Split, kinds: Sequence[Kind] = KINDS, seed: int = 9) 
 def loaded(name: str, folder: Path) -> Callable[[list[str]], Pictures]:
     """A shipped generator, loaded as anyone would load it: captions in, pictures out."""
     if name == "micro-diffusion":
-        pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+        pipeline = StableDiffusion3Pipeline.from_pretrained(
+            folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32
+        )
         return lambda texts: paint(pipeline, texts)
     model = JanusForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     processor = JanusProcessor.from_pretrained(folder)
