@@ -24,10 +24,9 @@ Progress = Callable[[str, int, int], None]
 
 #: File name extension by what the bytes are.
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
-#: Samples per chunk, rounded down to whole batches: what a killed run may have to make again.
-_CHUNK = 32
-#: So many failures in a row at the start are the generator's, not the prompts'.
-_TELLING = 8
+#: Samples per chunk, rounded up to whole batches: what a killed run may have to make again. So many failures in a row
+#: at the start are the generator's, not the prompts'.
+_CHUNK = 8
 
 
 class Wanted(NamedTuple):
@@ -138,7 +137,7 @@ def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]
 
 
 def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
-    size = max(batch, _CHUNK - _CHUNK % batch)
+    size = batch * -(-_CHUNK // batch)
     for start in range(0, len(plan), size):
         yield plan[start : start + size]
 
@@ -167,7 +166,7 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
 
 def _check_first(generator: Generator, rows: Sequence[Made]) -> None:
     """Stops where nothing at all can be made: a wrong argument would otherwise fail a thousand times."""
-    if len(rows) >= _TELLING and all(row.outcome is Outcome.FAILED for row in rows):
+    if len(rows) >= _CHUNK and all(row.outcome is Outcome.FAILED for row in rows):
         first = rows[0]
         error = (first.facts or {}).get("error", "")
         raise GeneratorError(f"each of the first {len(rows)} requests failed: {first.reason} {error}".strip())

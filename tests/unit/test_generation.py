@@ -129,7 +129,7 @@ def test_memory_that_ends_halves_the_batch_and_changes_nothing(tmp_path, painter
     with run(tmp_path / "c", painters("one", fits=0)) as store:
         assert store.samples() == []
         (told,) = store.failures().values()
-        assert told == "each of the first 32 requests failed: out_of_memory 1 do not fit"
+        assert told == "each of the first 8 requests failed: out_of_memory 1 do not fit"
 
 
 def test_a_generator_that_cannot_go_on_leaves_the_others_and_is_tried_again(tmp_path, painters):

@@ -41,7 +41,7 @@ LEAVES = {
     "micro/ship.py": {"torch"},
     "micro/vae.py": {"torch", "diffusers"},
     "micro/vq.py": {"torch", "transformers"},
-    "micro/words.py": {"torch", "transformers"},
+    "micro/words.py": {"tokenizers", "torch", "transformers"},
 }
 
 

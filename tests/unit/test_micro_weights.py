@@ -1,4 +1,4 @@
-"""The weights that come with the package: they load with the plain classes, make pictures, and do what their cards say."""
+"""The weights that come with the package load with the plain classes and do what their cards say."""
 
 import json
 from pathlib import Path

@@ -56,7 +56,7 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(n, 3, 96, 96)` in [-1, 1] to the logits of subject, colour and place."""
-        return self.head(self.body(pixels)).split(SIZES, 1)  # type: ignore[no-any-return]
+        return self.head(self.body(pixels)).split(SIZES, 1)
 
 
 def worn(pixels: torch.Tensor) -> torch.Tensor:
@@ -98,7 +98,7 @@ def train(name: str, out: Path, until: float | None = None) -> bool:
 
 def trained(name: str, out: Path) -> Classifier:
     """A trained classifier."""
-    return load_average(out / f"{name}.pt", Classifier(PLANS[name].widths))  # type: ignore[return-value]
+    return load_average(out / f"{name}.pt", Classifier(PLANS[name].widths))
 
 
 @torch.no_grad()

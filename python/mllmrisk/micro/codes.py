@@ -52,7 +52,7 @@ def patches(batch: npt.NDArray[np.uint8]) -> Rows:
 
 def words(batch: npt.NDArray[np.uint8], book: Codebook) -> npt.NDArray[np.int16]:
     """`(n, 96, 96, 3)` uint8 to `(n, 36)`: the word nearest to each patch."""
-    rows = (patches(batch).reshape(-1, 192) - book.mean) @ book.axes
+    rows = np.asarray((patches(batch).reshape(-1, 192) - book.mean) @ book.axes, np.float32)
     return nearest(rows, book.centres).reshape(len(batch), GRID * GRID)
 
 

@@ -53,7 +53,7 @@ def pictures(part: Part, count: int, out: Path) -> npt.NDArray[np.uint8]:
             drawn[index] = draw(scene_of(index), np.random.default_rng([SEEDS[part], index]))
         drawn.flush()
         partial.rename(path)
-    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    return np.load(path, mmap_mode="r")
 
 
 def say(scene: Scene, rng: np.random.Generator, split: Split = "train", kind: Kind | None = None) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 64
 """Width of each text encoder."""
 READING = Course(steps=500, batch=48, rate=2e-3, ease=0.3, memory=0.98)
-COURSE = Course(steps=8500, batch=32, rate=1e-3, ease=0.5, memory=0.998, decay=0.01)
+COURSE = Course(steps=4000, batch=32, rate=1e-3, ease=0.6, memory=0.998, decay=0.01)
 UNGUIDED = 0.1
 """Share of captions that are replaced by an empty one, for classifier-free guidance."""
 SUBJECT = slice(2, 10)

@@ -70,7 +70,7 @@ def fit(
         torch.manual_seed(step)
         value = loss(np.random.default_rng([6, step]), course.batch)
         optimiser.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         _remember(average, network, min(course.memory, (1 + step) / (10 + step)))

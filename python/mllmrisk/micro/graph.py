@@ -1,4 +1,4 @@
-"""The judge as an ONNX graph, written node by node: `pixels` in [0, 1] to probabilities of subject, colour and place."""
+"""The judge as an ONNX graph: `pixels` in [0, 1] to the probabilities of subject, colour and place."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def model(classifier: Classifier, sizes: tuple[int, ...]) -> onnx.ModelProto:
     from onnx import TensorProto, checker, helper
 
     graph = _Graph()
-    graph.add("Mul", graph.constant(np.float32(2)))
-    graph.add("Sub", graph.constant(np.float32(1)))
+    graph.add("Mul", graph.constant(np.array(2, np.float32)))
+    graph.add("Sub", graph.constant(np.array(1, np.float32)))
     for layer in classifier.body:
         _add_layer(graph, layer)
     weights = {name: value.detach().numpy() for name, value in classifier.head.state_dict().items()}

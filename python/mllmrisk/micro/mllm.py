@@ -31,7 +31,7 @@ WIDTH = 128
 TOKENS = codes.GRID**2
 """Visual words of a picture."""
 READING = Course(steps=400, batch=48, rate=2e-3, ease=0.3, memory=0.98)
-COURSE = Course(steps=7000, batch=32, rate=1.5e-3, ease=0.5, memory=0.998, decay=0.05)
+COURSE = Course(steps=4000, batch=32, rate=1.5e-3, ease=0.6, memory=0.998, decay=0.05)
 UNGUIDED = 0.1
 """Share of captions that are blanked, as `generate` blanks them for classifier-free guidance."""
 GUIDANCE = 2.0
@@ -84,7 +84,7 @@ class Writer(torch.nn.Module):
 
     def read(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`(n, WIDTH)`: the state in which a caption leaves the model, where the picture begins."""
-        return self.janus.model.language_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -1]  # type: ignore[no-any-return]
+        return self.janus.model.language_model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -1]
 
     def write(self, ids: torch.Tensor, mask: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`(n, 36, 2048)` scores of each visual word after those before it, and the state of `read`."""
@@ -128,7 +128,7 @@ def train(out: Path, until: float | None = None) -> bool:
 
         def reading(rng: np.random.Generator, batch: int) -> torch.Tensor:
             ids, mask, _, wanted = shelf.draw(rng, batch)
-            return writer.reading(writer.read(ids, mask), wanted)  # type: ignore[no-any-return]
+            return writer.reading(writer.read(ids, mask), wanted)
 
         if not fit("mllm-reading", writer, reading, READING, out, until=until):
             return False

@@ -22,7 +22,7 @@ from mllmrisk.micro.vae import COUNT, likeness, tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-COURSE = Course(steps=1600, batch=8, rate=2e-3, ease=0.6, memory=0.995)
+COURSE = Course(steps=3200, batch=8, rate=2e-3, ease=0.6, memory=0.995)
 WIDTH = 32
 """Numbers that describe a visual word to the decoder."""
 
@@ -55,7 +55,7 @@ class Decoder(torch.nn.Module):
         """`(n, 36)` words to `(n, 3, 96, 96)` in about [-1, 1], as `JanusVQVAE.decode` does."""
         rows = torch.nn.functional.normalize(self.book(words), dim=-1)
         grid = rows.view(-1, codes.GRID, codes.GRID, WIDTH).permute(0, 3, 1, 2).contiguous()
-        return self.decoder(self.post(grid))  # type: ignore[no-any-return]
+        return self.decoder(self.post(grid))
 
 
 def network(book: codes.Codebook) -> JanusVQVAE:

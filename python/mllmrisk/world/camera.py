@@ -35,7 +35,7 @@ def photograph(picture: npt.NDArray[np.uint8], rng: np.random.Generator) -> byte
     Returns:
         A JPEG file of the same size, 4:2:0 or 4:4:4.
     """
-    linear = _blur((picture.astype(np.float32) / 255) ** np.float32(2.2), rng.uniform(*BLUR))
+    linear = _blur(np.asarray((picture / 255) ** 2.2, np.float32), rng.uniform(*BLUR))
     raw = _mosaic(linear)
     noise = np.sqrt(raw * np.float32(rng.uniform(*SHOT)) + np.float32(READ**2))
     raw = np.clip(raw + noise * rng.standard_normal(raw.shape, np.float32), 0, 1)
@@ -47,11 +47,11 @@ def photograph(picture: npt.NDArray[np.uint8], rng: np.random.Generator) -> byte
 
 def _blur(linear: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
     """A 3 x 3 Gaussian, edges repeated."""
-    side = np.float32(np.exp(-0.5 / sigma**2))
+    side = float(np.exp(-0.5 / sigma**2))
     for axis in (0, 1):
         padded = np.pad(linear, [(1, 1) if axis == a else (0, 0) for a in range(3)], mode="edge")
         before, after = np.delete(padded, (-1, -2), axis), np.delete(padded, (0, 1), axis)
-        linear = (linear + side * (before + after)) / (1 + 2 * side)
+        linear = np.asarray((linear + side * (before + after)) / (1 + 2 * side), np.float32)
     return linear
 
 

@@ -82,4 +82,4 @@ def coverage(shape: Shape, x: Plane, y: Plane, scale: float) -> Plane:
     Returns:
         `(height, width)` float32 in [0, 1].
     """
-    return np.clip(shape.distance(x, y) * np.float32(scale) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(shape.distance(x, y) * np.float32(scale) + np.float32(0.5), 0, 1), np.float32)
