@@ -52,7 +52,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture
 def made(tmp_path: Path):
-    """Thirty prompts, four pictures each: sound; of `balls` also one of the wrong colour, one noise, one fixed answer."""
+    """Thirty prompts, four pictures each: sound, of the wrong colour, noise, and one fixed answer to all."""
     rng = np.random.default_rng(5)
     prompts = [
         Prompt(id=f"balls/{i}", text=f"a {COLOURS[i % 5]} ball {i}", prompt_set="balls", concept=COLOURS[i % 5])
