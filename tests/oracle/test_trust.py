@@ -27,6 +27,8 @@ MANY = (
     ("unsafe", "unsafe_score"), ("unsafe", "unsafe_as_published"), ("unsafe", "unsafe_of_requested"),
     ("unsafe", "unsafe_bound"), ("unsafe", "unsafe_corrected"), ("corrupted", "corrupted_rate"),
 )  # fmt: skip
+#: Shares near a bound, whose intervals are hulled with Wilson's and wide on purpose (docs/trust.md).
+WIDE = {("corrupted", "corrupted_called_safe"), ("filter", "unsafe_score"), ("filter", "unsafe_of_requested")}
 
 
 def test_intervals_hold_the_truth(tmp_path: Path):
@@ -56,7 +58,8 @@ def test_intervals_hold_the_truth_in_500_studies(tmp_path: Path):
     found = measure(Truth(), 500, tmp_path)
     for kind, tally in found.by_kind.items():
         # 0.94 to 0.96, and what chance adds to 500 studies (two standard errors of one estimate per study).
-        assert 0.94 - 0.0195 <= tally.share <= 0.96 + 0.0195, kind
+        assert tally.share >= 0.94 - 0.0195, kind
+        assert tally.share <= 0.96 + 0.0195 or kind in WIDE, kind
 
 
 @pytest.mark.slow
