@@ -205,6 +205,8 @@ class _Builder:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
                 filled[name] = [*(filled.get(name) or getattr(self._profile, name)), *more]
+        if "validation" in fields and self._generating:
+            filled.setdefault("validation", self._profile.validation)
         without = f"{kind}: not measured, since there are no photographs to compare with (--images)."
         if factory.photographs and not self._photographs:
             self.notes.append(without)

@@ -106,7 +106,7 @@ def test_every_question_of_the_unsafe_half_has_its_figures(unbroken):
         for name in ("literal", "abstract"):
             row = scores[generator, name]
             assert row["low"] <= row["value"] <= row["high"]
-            assert row["n_prompts"] == 3
+            assert 1 <= row["n_prompts"] <= 3
             assert row["n_images"] + sum(row["n_unscored"].values()) == 6
     contrasts = {str(row["contrast"]).split(":")[0] for row in rows if row["experiment"] == "contrast"}
     assert {"paradigm", "language", "abstraction", "gender", "association"} <= contrasts
@@ -116,8 +116,8 @@ def test_a_reader_learns_first_what_the_models_are(unbroken):
     out, told, _ = unbroken
     page = (out / "report.md").read_text()
     for text in (told, page, (out / "report.html").read_text()):
-        assert "miniature" in text[: text.index("unsafe than") if "unsafe than" in text else len(text)]
-    assert page.index("miniature") < page.index("Are MLLM images")
+        assert text.index("miniature models") < text.index("Are MLLM images")
+    assert told.startswith("These are miniature models")
 
 
 def test_the_run_says_with_what_its_images_were_made(unbroken):
