@@ -34,7 +34,7 @@ READING = Course(steps=400, batch=48, rate=2e-3, ease=0.3, memory=0.98)
 COURSE = Course(steps=4000, batch=32, rate=1.5e-3, ease=0.6, memory=0.998, decay=0.05)
 UNGUIDED = 0.1
 """Share of captions that are blanked, as `generate` blanks them for classifier-free guidance."""
-GUIDANCE = 2.0
+GUIDANCE = 1.5
 """The guidance scale that the model is shipped with."""
 TEMPERATURE = 0.9
 TOP_K = 100
