@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ class Painter:
     """A generator in memory: colours by seed, troubles as told."""
 
     accepts = msgspec.defstruct("Accepts", [("fits", int, 64), ("stops_after", int, 10**9)], frozen=True, kw_only=True)
-    asked: list[Request] = []
+    asked: ClassVar[list[Request]] = []
     loads = 0
 
     def __init__(self, common, parameters, folder, *, device):

@@ -1,7 +1,7 @@
 """Heads of `micro-clip` without labels, for a judge of the kind `clip-heads`.
 
-They make the embedded panel a panel: a judge that was trained on labelled pictures (`micro-judge`), and one that takes from
-the CLIP model alone what a picture shows: the scene whose caption is nearest.
+They make the embedded panel a panel: a judge that was trained on labelled pictures (`micro-judge`), and one that takes
+from the CLIP model alone what a picture shows: the scene whose caption is nearest.
 """
 
 from __future__ import annotations
