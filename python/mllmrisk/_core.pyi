@@ -14,6 +14,7 @@ __all__ = [
     "canonical_chain",
     "decode",
     "describe_features",
+    "describe_statistics",
     "encode",
     "extract",
     "feature_names",
@@ -39,6 +40,7 @@ __all__ = [
     "probe",
     "reencode",
     "resize",
+    "statistics",
 ]
 __version__: str
 # codec
@@ -143,3 +145,8 @@ class ScoreHistogram:
     def update(self, scores: _Floats, labels: _Flags) -> None: ...
     def merge(self, other: ScoreHistogram) -> None: ...
     def finish(self) -> tuple[float, float]: ...
+
+def describe_statistics() -> list[tuple[str, str, str, str]]: ...
+def statistics(
+    sources: Sequence[str | bytes | npt.NDArray[np.uint8]], threads: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint64], list[tuple[int, str, str]]]: ...

@@ -63,6 +63,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         judges: of unsafe content.
         corrupted: judges of corruption, in the order in which they are asked.
         filters: judges that stand for an external filter before publication.
+        validation: labelled images on which the judges' errors are measured: `world`, or None for a suite's own.
         photographs: where real images come from when none are given: `kind` and its parameters.
         note: what a reader of the report must know first.
     """
@@ -77,6 +78,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     judges: list[str] = []
     corrupted: list[str] = []
     filters: list[str] = []
+    validation: str | None = None
     detectors: list[str] = []
     photographs: dict[str, Any] = {}
 

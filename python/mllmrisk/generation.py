@@ -24,10 +24,9 @@ Progress = Callable[[str, int, int], None]
 
 #: File name extension by what the bytes are.
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
-#: Samples per chunk, rounded down to whole batches: what a killed run may have to make again.
-_CHUNK = 32
-#: So many failures in a row at the start are the generator's, not the prompts'.
-_TELLING = 8
+#: Samples per chunk, rounded up to whole batches: what a killed run may have to make again. So many failures in a row
+#: at the start are the generator's, not the prompts'.
+_CHUNK = 8
 
 
 class Wanted(NamedTuple):
@@ -114,22 +113,31 @@ def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set
     batch = max(1, generator.batch)
     began, made = time.monotonic(), 0
     waiting = sum(w.sample.id not in known for w in plan)
-    for chunk in _chunks(plan, batch):
-        if all(w.sample.id in known for w in chunk):
+    for whole in _chunks(plan, batch):
+        chunk = [w for w in whole if w.sample.id not in known]  # a part is there only where a generator stopped in it
+        if not chunk:
             continue
-        rows, batch = _chunk(generator, chunk, batch)
+        try:
+            rows, batch = _chunk(generator, chunk, batch)
+        except GeneratorError as stopped:
+            _store(store, chunk, stopped.made)  # it is paid for
+            raise
         if not made:
             _check_first(generator, rows)
-        store.add_samples(
-            [(w.position, _stored(store, w.sample, answer)) for w, answer in zip(chunk, rows, strict=True)]
-        )
-        made += sum(w.sample.id not in known for w in chunk)
+        _store(store, chunk, rows)
+        made += len(chunk)
         progress(f"generate {generator.name}", made, waiting)
     store.add_cost(f"generate {generator.name}", made, time.monotonic() - began)
 
 
+def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]) -> None:
+    """Stores what came of a chunk, in one transaction; what has no answer stays unmade."""
+    found = zip(chunk, answers, strict=False)
+    store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
+
+
 def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
-    size = max(batch, _CHUNK - _CHUNK % batch)
+    size = batch * -(-_CHUNK // batch)
     for start in range(0, len(plan), size):
         yield plan[start : start + size]
 
@@ -147,15 +155,18 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
                 batch //= 2
                 continue
             found = [Made(Outcome.FAILED, reason="out_of_memory", facts={"error": str(full)})]
+        except GeneratorError as stopped:
+            stopped.made = [*answers, *stopped.made]
+            raise
         if len(found) != len(part):
-            raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests")
+            raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests", answers)
         answers += found
     return answers, batch
 
 
 def _check_first(generator: Generator, rows: Sequence[Made]) -> None:
     """Stops where nothing at all can be made: a wrong argument would otherwise fail a thousand times."""
-    if len(rows) >= _TELLING and all(row.outcome is Outcome.FAILED for row in rows):
+    if len(rows) >= _CHUNK and all(row.outcome is Outcome.FAILED for row in rows):
         first = rows[0]
         error = (first.facts or {}).get("error", "")
         raise GeneratorError(f"each of the first {len(rows)} requests failed: {first.reason} {error}".strip())

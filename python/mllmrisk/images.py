@@ -232,7 +232,7 @@ def hash_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         a: uint64 hashes.
         b: uint64 hashes.
     """
-    x = np.bitwise_xor(np.asarray(a, np.uint64), np.asarray(b, np.uint64))
+    x: npt.NDArray[np.uint64] = np.bitwise_xor(np.asarray(a, np.uint64), np.asarray(b, np.uint64))
     # Sums of bits in pairs, fours and bytes, side by side (Warren, Hacker's Delight, 5-1).
     odd, pairs, fours = (np.uint64(0x0101010101010101 * byte) for byte in (0x55, 0x33, 0x0F))
     x = x - ((x >> np.uint64(1)) & odd)
@@ -240,7 +240,7 @@ def hash_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     x = (x + (x >> np.uint64(4))) & fours
     for shift in (8, 16, 32):
         x = x + (x >> np.uint64(shift))
-    return (x & np.uint64(0x7F)).astype(np.uint8)
+    return np.asarray(x & np.uint64(0x7F), np.uint8)
 
 
 def _plain(source: Source) -> bytes | str:

@@ -94,9 +94,7 @@ def planned(table: Mapping[str, Any], captions: Sequence[Prompt], seed: int) -> 
     asked = _asked(table)
     if isinstance(asked, Given):
         raise TypeError("photographs of a manifest are given, not taken")
-    return [
-        _planned(_scene(prompt), prompt, index, seed) for prompt in captions for index in range(asked.per_caption)
-    ]
+    return [_planned(_scene(prompt), prompt, index, seed) for prompt in captions for index in range(asked.per_caption)]
 
 
 def _scene(prompt: Prompt) -> world.Scene:

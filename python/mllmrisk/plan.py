@@ -193,7 +193,8 @@ class _Builder:
             if self._request.prompts:
                 asks = [Ask(prompt_set=self._named(name) or "") for name in self._request.prompts]
                 self._asked = {ask.prompt_set: [("generate", ask)] for ask in asks}
-            self.orders = [self._order(name, asks) for name, asks in self._asked.items()]
+            orders = [self._order(name, asks) for name, asks in self._asked.items()]
+            self.orders = orders if self._request.limit is None else _limited(orders, self._request.limit)
 
     def _add(self, table: Mapping[str, Any]) -> None:
         kind = str(table.get("kind", ""))
@@ -204,6 +205,8 @@ class _Builder:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
                 filled[name] = [*(filled.get(name) or getattr(self._profile, name)), *more]
+        if "validation" in fields and self._generating:
+            filled.setdefault("validation", self._profile.validation)
         without = f"{kind}: not measured, since there are no photographs to compare with (--images)."
         if factory.photographs and not self._photographs:
             self.notes.append(without)
@@ -279,9 +282,20 @@ class _Builder:
             missing = str(wrong)
             expected = described.common.expected or 0
             count = expected if take is None else min(take, expected)
-        if self._request.limit is not None:
-            texts, count = texts[: self._request.limit], min(count, self._request.limit)
         return Order(described, samples, kinds, count, texts, missing)
+
+
+def _limited(orders: Sequence[Order], limit: int) -> list[Order]:
+    """The first prompts of each set; of safe twins, those of the unsafe prompts that are left."""
+    asked = {prompt.id for order in orders for prompt in order.texts}
+    kept = {prompt.id for order in orders for prompt in order.texts[:limit]}
+    found = []
+    for order in orders:
+        twins = [prompt for prompt in order.texts if prompt.twin_of in asked]
+        texts = [prompt for prompt in twins if prompt.twin_of in kept] if twins else order.texts[:limit]
+        count = len(texts) if order.texts else min(order.n_prompts, limit)
+        found.append(order._replace(texts=texts, n_prompts=count))
+    return found
 
 
 def _check_names(makers: Sequence[generators.Described]) -> None:

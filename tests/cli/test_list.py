@@ -9,7 +9,7 @@ import pytest
 from mllmrisk import config, features, perturb
 from mllmrisk.judges import JUDGES
 
-KINDS = ["suites", "profiles", "detectors", "judges", "features", "perturbations"]
+KINDS = ["suites", "profiles", "generators", "prompts", "detectors", "judges", "features", "perturbations"]
 
 
 def test_all_kinds_as_json(run):
@@ -20,12 +20,14 @@ def test_all_kinds_as_json(run):
     names = {kind: [row["name"] for row in rows] for kind, rows in found.items()}
     assert names["suites"] == config.names("suites")
     assert names["profiles"] == config.names("profiles")
+    assert names["generators"] == config.names("generators")
+    assert names["prompts"] == config.names("prompts")
     assert names["judges"] == JUDGES.names()
     assert names["features"] == [family.name for family in features.describe()]
     assert names["perturbations"] == [p.grammar for p in perturb.describe()]
 
 
-@pytest.mark.parametrize("kind", ["judges", "features", "perturbations"])
+@pytest.mark.parametrize("kind", ["generators", "prompts", "judges", "features", "perturbations"])
 def test_a_kind_names_and_explains_each(run, kind):
     rows = json.loads(run("list", kind, "--json").out)[kind]
     assert rows

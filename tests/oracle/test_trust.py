@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ MANY = (
     ("unsafe", "unsafe_score"), ("unsafe", "unsafe_as_published"), ("unsafe", "unsafe_of_requested"),
     ("unsafe", "unsafe_bound"), ("unsafe", "unsafe_corrected"), ("corrupted", "corrupted_rate"),
 )  # fmt: skip
+#: Shares near a bound, whose intervals are hulled with Wilson's and wide on purpose (docs/trust.md).
+WIDE = {("corrupted", "corrupted_called_safe"), ("filter", "unsafe_score"), ("filter", "unsafe_of_requested")}
 
 
 def test_intervals_hold_the_truth(tmp_path: Path):
@@ -39,13 +42,14 @@ def test_intervals_hold_the_truth(tmp_path: Path):
 
 
 def test_the_correction_removes_what_the_judge_adds(tmp_path: Path):
-    truth = Truth(prompts=40, samples=3)
-    found = measure(truth, 8, tmp_path, 200)
-    # Uncorrected, the score finds the flags' own rate; corrected, the true one, which is 8 points away at the least.
-    mean = truth.unsafe["foreign", "diffusion"]
-    flags = mean * truth.sensitivity["first"] + (1 - mean) * (1 - truth.specificity["first"])
-    assert flags - mean > 0.04
-    assert abs(found.by_kind["unsafe", "unsafe_corrected"].bias) < 0.025
+    every = dict.fromkeys(Truth().unsafe, 0.1)
+    found = measure(replace(Truth(), unsafe=every), 12, tmp_path, 200)
+    # Of pictures, a tenth is unsafe; the judge flags 5 to 6 points more, nearly all of them false alarms.
+    flags = 0.1 * Truth().sensitivity["first"] + 0.9 * (1 - Truth().specificity["first"])
+    assert flags - 0.1 > 0.05
+    assert abs(found.by_kind["unsafe", "unsafe_score"].bias) < 0.02  # of the flags' own rate
+    assert abs(found.by_kind["unsafe", "unsafe_corrected"].bias) < 0.02  # of the true rate
+    assert found.by_kind["unsafe", "unsafe_corrected"].share >= 0.85
 
 
 @pytest.mark.slow
@@ -54,7 +58,8 @@ def test_intervals_hold_the_truth_in_500_studies(tmp_path: Path):
     found = measure(Truth(), 500, tmp_path)
     for kind, tally in found.by_kind.items():
         # 0.94 to 0.96, and what chance adds to 500 studies (two standard errors of one estimate per study).
-        assert 0.94 - 0.0195 <= tally.share <= 0.96 + 0.0195, kind
+        assert tally.share >= 0.94 - 0.0195, kind
+        assert tally.share <= 0.96 + 0.0195 or kind in WIDE, kind
 
 
 @pytest.mark.slow

@@ -48,8 +48,8 @@ class Truth:
         labelled: images of each kind on which a judge's errors are measured.
     """
 
-    prompts: int = 60
-    samples: int = 4
+    prompts: int = 40
+    samples: int = 3
     unsafe: Mapping[tuple[str, str], float] = field(
         default_factory=lambda: {
             ("plain", "diffusion"): 0.30, ("plain", "mllm"): 0.50, ("foreign", "diffusion"): 0.15,
@@ -177,8 +177,9 @@ class Drawn:
                 scores[sample] = Score(None, "timeout")
             else:
                 scores[sample] = Score(float(rng.random() < chance[state]))
-            for what, there in (("woman", self.woman[sample]), ("man", not self.woman[sample])):
-                attributes[what][sample] = Score(float(there))
+            if name == "first" and sample.startswith("people/"):
+                for what, there in (("woman", self.woman[sample]), ("man", not self.woman[sample])):
+                    attributes[what][sample] = Score(float(there))
         told = {CATEGORY: scores, **(attributes if name == "first" else {})}
         has = ("woman", "man") if name == "first" else ()
         return Judged(name, f"{name}@1", name, (CATEGORY,), has, {CATEGORY: 0.5}, told)
@@ -204,7 +205,7 @@ def estimates(truth: Truth, seed: int, folder: Path, resamples: int, *, contrast
         found = contrasts(study)
         if contrasts_only:
             return found
-        named = ["plain", "foreign"]
+        named = ["plain"]
         groups = [g for g in counting.groups(study, counting.of_sets(study, named), named) if "prompt_set" in g.keys]
         first = drawn.judged["first"]
         found += unsafe.figures(study, first, groups, drawn.verdicts, drawn.known)

@@ -21,7 +21,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 RESAMPLES = 1000
 
 #: Column → what is set.
-STUDIES = {"60 prompts": Truth(), "20 prompts": Truth(prompts=20), "rare": Truth.rare()}
+STUDIES = {"40 prompts": Truth(), "20 prompts": Truth(prompts=20), "rare": Truth.rare()}
 
 
 def table(measured: dict[str, Coverage]) -> list[str]:
@@ -50,7 +50,7 @@ def main() -> None:
     lines = table(measured)
     lines += [
         "",
-        f"{count} studies per column, {RESAMPLES} resamples. Where nothing differs (another {count} studies): "
+        f"{count} studies per column, {RESAMPLES} resamples. Where nothing differs (another {count} studies):",
         f"{null.rejected / null.tests:.3f} of {null.tests:,} single p-values are below 0.05; after Holm, "
         f"{null.families / null.studies:.3f} of the studies hold any.",
     ]

@@ -122,6 +122,10 @@ def test_gender_counts_people_shown_only(tmp_path: Path):
     assert found["gender: women - half", "diffusion", "d2"].value == pytest.approx(1 / 3 - 0.5)
     assert found["gender: women - half", "diffusion", "d2"].n_unscored == {"no_person": 6}
     assert found["gender: women - half", "diffusion", "d2"].n_images == 18
+    # Six prompts that always show a woman do not make a certainty of it.
+    always = found["gender: women - half", "mllm", "m"]
+    assert (always.value, always.high) == (0.5, 0.5)
+    assert always.low == pytest.approx(metrics.wilson(6, 6).low - 0.5, abs=1e-6)
     assert found["gender: mllm - diffusion", None, None].value == pytest.approx(1 - 2 / 7)
     assert found["gender: d - d2", None, None].value == pytest.approx(0.25 - 1 / 3)
 

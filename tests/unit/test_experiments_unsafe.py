@@ -187,6 +187,7 @@ def test_a_manifest_of_labelled_images(tmp_path: Path):
 PROMPTS = [
     Prompt(id="a/1", text="", prompt_set="a"),
     Prompt(id="a/2", text="", prompt_set="a"),
+    Prompt(id="a/3", text="", prompt_set="a"),  # without a twin
     Prompt(id="t/1", text="", prompt_set="t", twin_of="a/1"),
     Prompt(id="t/2", text="", prompt_set="t", twin_of="a/2"),
     Prompt(id="t/9", text="", prompt_set="t", twin_of="other/9"),
@@ -200,7 +201,7 @@ def test_corrupted_rates_are_paired_with_their_twins(tmp_path: Path):
     )
     judge = said("j", {"sexual": {s.id: 0.9 if s.id == "a/1/d/0" else 0.1 for s in samples}})
     with study(tmp_path / "run", samples, PROMPTS, [judge]) as made:
-        in_pair = [*counting.of_sets(made, ["a"]), *counting.twins_of(made, "t", ["a"])]
+        in_pair = [*counting.twinned(made, ["a"], ["t"]), *counting.twins_of(made, "t", ["a"])]
         found = corrupted.figures(made, in_pair, ["a"], ["t"], broken, [judge])
     rate = {r.prompt_set: r for r in found if r.metric == "corrupted_rate" and r.generator == "d"}
     assert rate["a"].value == pytest.approx(0.75)

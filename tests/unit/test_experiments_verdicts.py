@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,7 +52,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture
 def made(tmp_path: Path):
-    """Thirty prompts, four pictures each: sound; of `balls` also one of the wrong colour, one noise, one fixed answer."""
+    """Thirty prompts, four pictures each: sound, of the wrong colour, noise, and one fixed answer to all."""
     rng = np.random.default_rng(5)
     prompts = [
         Prompt(id=f"balls/{i}", text=f"a {COLOURS[i % 5]} ball {i}", prompt_set="balls", concept=COLOURS[i % 5])
@@ -138,3 +140,20 @@ def test_the_rule_is_tried_on_made_examples_once(made: Study):
     assert (by["specificity", "sound"].value or 0.0) > 0.9
     assert verdicts.calibrated(made, ["gates"], 6) == rows
     assert verdicts.calibrated(made, ["gates"], 0) == []
+
+
+@pytest.mark.parametrize(
+    ("identity", "state"),
+    [
+        ({}, "filtered"),
+        ({"kind": "transformers"}, "corrupted"),
+        ({"kind": "diffusers", "effective": {"safety_checker": False}}, "corrupted"),
+        ({"kind": "diffusers", "effective": {"safety_checker": True}}, "filtered"),
+    ],
+)
+def test_a_black_picture_is_a_filters_only_where_something_may_filter(
+    made: Study, identity: dict[str, object], state: str
+):
+    made.store.set_meta("generator m", json.dumps(identity))
+    assert verdicts.black(made, made.samples[0]) == state
+    assert verdicts.black(made, msgspec.structs.replace(made.samples[0], label="real")) == "corrupted"

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ class Painter:
     """A generator in memory: colours by seed, troubles as told."""
 
     accepts = msgspec.defstruct("Accepts", [("fits", int, 64), ("stops_after", int, 10**9)], frozen=True, kw_only=True)
-    asked: list[Request] = []
+    asked: ClassVar[list[Request]] = []
     loads = 0
 
     def __init__(self, common, parameters, folder, *, device):
@@ -39,7 +40,10 @@ class Painter:
         if len(requests) > self.parameters.fits:
             raise OutOfMemoryError(f"{len(requests)} do not fit")
         if len(type(self).asked) + len(requests) > self.parameters.stops_after:
-            raise GeneratorError("the worker died")
+            left = self.parameters.stops_after - len(type(self).asked)
+            type(self).asked += requests[:left]
+            made = [self.one(request) for request in requests[:left]]
+            raise GeneratorError("the worker died", [*made, *[None] * (len(requests) - left)])
         type(self).asked += requests
         return [self.one(request) for request in requests]
 
@@ -126,19 +130,20 @@ def test_memory_that_ends_halves_the_batch_and_changes_nothing(tmp_path, painter
     with run(tmp_path / "c", painters("one", fits=0)) as store:
         assert store.samples() == []
         (told,) = store.failures().values()
-        assert told == "each of the first 32 requests failed: out_of_memory 1 do not fit"
+        assert told == "each of the first 8 requests failed: out_of_memory 1 do not fit"
 
 
 def test_a_generator_that_cannot_go_on_leaves_the_others_and_is_tried_again(tmp_path, painters):
-    with run(tmp_path / "run", painters("one", stops_after=40)) as store:
+    with run(tmp_path / "run", painters("one", stops_after=41)) as store:
         assert store.failures() == {"generator one": "the worker died"}
         made = {s.id for s in store.samples()}
-        assert 0 < len(made) < 60
+        assert len(made) == 41  # in the middle of a batch: what it had given is kept
     Painter.asked.clear()
     with run(tmp_path / "run", painters("one")) as store:
         assert store.failures() == {}
         assert len(store.samples()) == 60
     assert not {request.sample for request in Painter.asked} & made
+    assert len(Painter.asked) == 19
 
 
 def test_what_is_there_is_not_made_again_and_loads_no_model(tmp_path, painters):

@@ -35,6 +35,7 @@ LEAVES = {
     "micro/clip.py": {"torch", "transformers"},
     "micro/diffusion.py": {"torch", "diffusers", "transformers"},
     "micro/fitting.py": {"torch"},
+    "micro/heads.py": {"torch", "transformers"},
     "micro/measure.py": {"torch", "diffusers", "transformers"},
     "micro/mllm.py": {"torch", "transformers"},
     "micro/readers.py": {"torch"},

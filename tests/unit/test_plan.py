@@ -72,6 +72,9 @@ def test_samples_and_limit_change_what_is_asked_for_and_the_spec():
     assert counts["benign"] == (3, 1)
     assert [p.concept for p in small.orders[0].texts] == [p.concept for p in whole.orders[0].texts[:3]]
     assert set(small.spec.differences(whole.spec)) == {"samples", "limit", "prompts"}
+    texts = {order.described.common.name: order.texts for order in small.orders}
+    unsafe = {p.id for p in [*texts["literal"], *texts["abstract"]]}
+    assert {p.twin_of for p in texts["twins"]} == unsafe
     assert whole.out != small.out
     assert whole.out == asked().out
 

@@ -180,7 +180,8 @@ def test_a_bad_image_is_a_reason_in_its_row():
         3: "too_small",
         4: "too_small",
     }
-    assert np.isnan(found.values[1:]).all() and np.isfinite(found.values[0]).all()
+    assert np.isnan(found.values[1:]).all()
+    assert np.isfinite(found.values[0]).all()
     assert found.hashes[1:].tolist() == [0, 0, 0, 0]
 
 
@@ -193,7 +194,8 @@ def test_files_bytes_and_arrays_say_the_same_on_any_number_of_threads(tmp_path):
     expected = images.statistics(drawn, threads=1)
     for sources in (drawn, paths, [path.read_bytes() for path in paths], [bytearray(p.read_bytes()) for p in paths]):
         found = images.statistics(sources, threads=3)
-        assert np.array_equal(found.values, expected.values) and np.array_equal(found.hashes, expected.hashes)
+        assert np.array_equal(found.values, expected.values)
+        assert np.array_equal(found.hashes, expected.hashes)
 
 
 def test_wrong_calls_are_refused():

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mllmrisk import generators
+from mllmrisk import generators, world
 from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Request
-from mllmrisk.generators.renderer import Renderer, broken, drawn_rate, names_unsafe
+from mllmrisk.generators.renderer import Renderer, asked, broken, drawn_rate, names_unsafe
 from mllmrisk.records import Outcome
 
 TOML = """
@@ -112,3 +112,20 @@ def test_rates_that_are_none_are_refused(tmp_path: Path, old: str, new: str):
     path.write_text(TOML.format(correlation=0.1, sensitivity=1.0).replace(old, new), encoding="utf-8")
     with pytest.raises(UsageError, match="rates are shares"):
         generators.load(generators.describe(str(path)))
+
+
+def test_every_caption_of_every_scene_is_read_back():
+    rng = np.random.default_rng(3)
+    for scene in world.scenes():
+        for kind in world.kinds_of(scene):
+            for split in ("train", "held-out"):
+                text = world.caption(scene, kind, rng, split)  # type: ignore[arg-type]
+                found = asked(text, rng, unsafe=scene.category is not None)
+                assert (found.colour, found.place) == (scene.colour, scene.place), text
+                assert found.subject == scene.subject or (kind == "neutral" and found.person), text
+
+
+def test_people_of_no_named_gender_are_women_and_men_alike():
+    rng = np.random.default_rng(4)
+    women = [asked("a doctor in red clothes in a field", rng, unsafe=False).subject == "woman" for _ in range(400)]
+    assert np.mean(women) == pytest.approx(0.5, abs=0.1)

@@ -69,7 +69,8 @@ class Corrupted(WithParameters[Parameters]):
             return []
         sets, twins = counting.set_names(p.sets), counting.set_names(p.twins)
         if sets:
-            samples = counting.of_sets(study, sets)
+            # Other experiments may have asked for more of a set than has twins.
+            samples = counting.twinned(study, sets, twins) if twins else counting.of_sets(study, sets)
             samples += [s for name in twins for s in counting.twins_of(study, name, sets)]
         else:
             samples, twins = unsafe.fakes(study), []

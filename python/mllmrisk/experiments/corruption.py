@@ -21,6 +21,13 @@ from mllmrisk.records import Outcome, Sample, Score
 
 State: TypeAlias = Literal["ok", "corrupted", "refused", "filtered", "failed", "unjudged"]
 
+#: The state of a sample without an image.
+_ENDED: dict[Outcome, State] = {
+    Outcome.REFUSED: "refused",
+    Outcome.FILTERED: "filtered",
+    Outcome.FAILED: "failed",
+}
+
 #: Errors of a decoder that say that the stored bytes are a broken picture; any other says that nobody looked.
 BROKEN = ("empty", "not_an_image", "truncated", "corrupt")
 
@@ -148,7 +155,7 @@ def verdict(
         black: what an all-black picture is: `filtered`, unless nothing that filters was switched on.
     """
     if sample.outcome is not Outcome.OK:
-        return Verdict(sample.outcome.value, sample.reason or sample.outcome.value)
+        return Verdict(_ENDED[sample.outcome], sample.reason or sample.outcome.value)
     asked = {name: answers[name] for name in thresholds if name in answers}
     unscored = {name: score.reason for name, score in asked.items() if score.reason is not None}
     broken = next((reason for reason in unscored.values() if reason in BROKEN), None)
@@ -247,7 +254,7 @@ def _balls(codes: NDArray[np.uint64], facts: NDArray[np.float64], bits: int) -> 
 
     def agreeing(centre: int) -> NDArray[np.int64]:
         near = np.flatnonzero(hash_distance(codes[centre], codes) <= bits)
-        return near[(np.abs(facts[near] - facts[centre]) <= 1).all(axis=1)]
+        return np.asarray(near[(np.abs(facts[near] - facts[centre]) <= 1).all(axis=1)])
 
     balls = [agreeing(centre) for centre in range(len(codes))]
     left = np.ones(len(codes), bool)

@@ -91,6 +91,12 @@ def twins_of(study: Study, name: str, sets: Sequence[str]) -> list[Sample]:
     return [s for s in of_sets(study, [name]) if s.prompt_id in twins]
 
 
+def twinned(study: Study, sets: Sequence[str], twins: Sequence[str]) -> list[Sample]:
+    """Requests of sets whose prompts have a safe twin in other sets."""
+    have = {prompt.twin_of for prompt in study.prompts.values() if prompt.prompt_set in twins}
+    return [s for s in of_sets(study, sets) if s.prompt_id in have]
+
+
 def groups(study: Study, samples: Sequence[Sample], sets: Sequence[str] = (), min_images: int = 1) -> list[Group]:
     """All, each paradigm, each generator; then within each prompt set its paradigms and generators.
 

@@ -27,10 +27,13 @@ from mllmrisk.store import Vector
 
 #: Under which verdicts are stored: 1 for a corrupted image, 0 for a picture.
 SCORER = "corruption"
-#: The stored vectors of perceptual hashes, with their version.
-_HASH = "phash:1"
+#: The stored vectors of hashes and statistics, with their version, and the numbers that a hash takes.
+_MEASURED = "statistics:1"
+_PARTS = 4
 #: Grey levels by which the means of two images' parts may differ if they are one picture, compressed again.
 _SAME = 6.0
+#: Kinds of generators that have no part which could put a black picture in place of another.
+_UNFILTERED = frozenset({"transformers", "renderer"})
 #: Images per transaction.
 _BATCH = 256
 #: Root of the made examples' seeds.
@@ -112,13 +115,18 @@ def _concepts(study: Study) -> dict[str, str]:
 def decided(study: Study, looks: Looks) -> Verdicts:
     """The rule over all images of a study; verdicts are stored, so that they lead back to the images."""
     repeated = _repeated(study)
+    blacks = {(s.label, s.generator): black(study, s) for s in study.samples}
     corrupted: set[str] = set()
     regraded: dict[str, str] = {}
     unknown: dict[str, str] = {}
     rows: dict[str, Score] = {}
     for sample in study.samples:
         found = corruption.verdict(
-            sample, looks.of(sample.id), looks.thresholds, repeated=sample.id in repeated, black=_black(sample)
+            sample,
+            looks.of(sample.id),
+            looks.thresholds,
+            repeated=sample.id in repeated,
+            black=blacks[sample.label, sample.generator],
         )
         if found.state == "corrupted":
             corrupted.add(sample.id)
@@ -134,24 +142,31 @@ def decided(study: Study, looks: Looks) -> Verdicts:
     return Verdicts(True, frozenset(corrupted), regraded, unknown, by, SCORER)
 
 
-def _black(sample: Sample) -> Literal["filtered", "corrupted"]:
-    """A photograph is never filtered: a black one is a black photograph."""
-    return "filtered" if sample.label == "fake" else "corrupted"
+def black(study: Study, sample: Sample) -> Literal["filtered", "corrupted"]:
+    """What an all-black image is: a safety checker's, unless it is known that nothing filters."""
+    if sample.label != "fake":
+        return "corrupted"  # a black photograph
+    known = json.loads(study.store.meta(f"generator {sample.generator}") or "{}")
+    if known.get("kind") in _UNFILTERED:
+        return "corrupted"
+    return "filtered" if (known.get("effective") or {}).get("safety_checker", True) else "corrupted"
 
 
 def _repeated(study: Study) -> set[str]:
     """Samples whose picture their generator gave for several concepts: a provider's fixed answer."""
-    hashes = _hashes(study)
-    seen = [s for s in study.samples if s.label == "fake" and s.id in hashes]
-    codes = np.array([hashes[s.id] for s in seen], dtype=np.uint64)
+    measured = _measured(study)
+    seen = [s for s in study.samples if s.label == "fake" and s.id in measured]
+    if not seen:
+        return set()
+    codes = np.array([_code(measured[s.id]) for s in seen], dtype=np.uint64)
+    values = np.stack([measured[s.id][_PARTS:] for s in seen])
     concepts = _concepts(study)
-    groups = corruption.duplicates(codes, seen, concepts=concepts)
     by_id = {s.id: s for s in seen}
     found: set[str] = set()
-    for group in groups:
+    for group in corruption.duplicates(codes, seen, values=values, concepts=concepts):
         members = [by_id[sample] for sample in group.samples]
         small = np.stack([_small(study.path(s)) for s in members])
-        # A hash knows no colour: the same shape in another one is another picture.
+        # Neither hash nor statistics know colours: the same shape in another one is another picture.
         near = np.abs(small - np.median(small, axis=0)).max(axis=(1, 2, 3)) <= _SAME
         same = [s for s, take in zip(members, near, strict=True) if take]
         if len({concepts.get(str(s.prompt_id), str(s.prompt_id)) for s in same}) >= corruption.PROMPTS:
@@ -169,30 +184,32 @@ def _small(path: Path) -> NDArray[np.float64]:
     return pixels
 
 
-def _hashes(study: Study) -> dict[str, int]:
-    """Perceptual hashes by sample id, each made once; a file that gives none has none."""
-    known = study.store.vectors(_HASH, "native")
+def _measured(study: Study) -> dict[str, NDArray[np.float32]]:
+    """Hash (in parts) and statistics of each image by sample id, made once; a file that gives none has none."""
+    known = study.store.vectors(_MEASURED, "native")
     missing = [s for s in study.samples if s.id not in known]
     for start in range(0, len(missing), _BATCH):
         batch = missing[start : start + _BATCH]
-        measured = images.statistics([study.path(s) for s in batch], threads=study.threads)
+        found = images.statistics([study.path(s) for s in batch], threads=study.threads)
         made = {
-            s.id: Vector(None, measured.errors[i].code) if i in measured.errors else _parts(int(measured.hashes[i]))
+            s.id: Vector(None, found.errors[i].code)
+            if i in found.errors
+            else Vector(np.concatenate([_in_parts(int(found.hashes[i])), found.values[i]]).astype(np.float32), None)
             for i, s in enumerate(batch)
         }
-        study.store.add_vectors(_HASH, "native", made)
+        study.store.add_vectors(_MEASURED, "native", made)
         known |= made
         study.progress("perceptual hashes", start + len(batch), len(missing))
-    return {
-        i: sum(int(part) << (16 * k) for k, part in enumerate(vector.values))
-        for i, vector in known.items()
-        if vector.values is not None
-    }
+    return {i: vector.values for i, vector in known.items() if vector.values is not None}
 
 
-def _parts(code: int) -> Vector:
-    """64 bits as four float32, which hold 16 bits each exactly."""
-    return Vector(np.array([(code >> (16 * k)) & 0xFFFF for k in range(4)], dtype=np.float32), None)
+def _in_parts(code: int) -> NDArray[np.float32]:
+    """64 bits as float32, which hold 16 bits each exactly."""
+    return np.array([(code >> (16 * k)) & 0xFFFF for k in range(_PARTS)], dtype=np.float32)
+
+
+def _code(vector: NDArray[np.float32]) -> int:
+    return sum(int(part) << (16 * k) for k, part in enumerate(vector[:_PARTS]))
 
 
 # -- how right the rule is ------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ never stands in for a model: its images say that they were drawn, and a report o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Common, Made, Request
 from mllmrisk.records import Outcome
 from mllmrisk.world import SUBJECTS, Scene
-from mllmrisk.world.captions import SUBJECT_WORDS
+from mllmrisk.world.captions import COLOUR_WORDS, NEUTRAL, PLACE_WORDS, SUBJECT_WORDS, Words
 
 #: Categories' subjects that a safe picture shows in place of an unsafe one.
 _HARMLESS = tuple(name for name, subject in SUBJECTS.items() if subject.category is None and not subject.person)
@@ -117,9 +118,8 @@ class Renderer:
             return Made(Outcome.OK, broken(rng), facts={"drawn": "corrupted"})
         truly = bool(rng.random() < unsafe)
         looks = truly == bool(rng.random() < (self._set.sensitivity if truly else self._set.specificity))
-        subject = str(rng.choice(_UNSAFE if looks else _HARMLESS))
-        scene = Scene(subject, str(rng.choice(tuple(world.COLOURS))), str(rng.choice(tuple(world.PLACES))))
-        told = {"drawn": "unsafe" if truly else "safe", "subject": subject}
+        scene = asked(request.prompt, rng, unsafe=looks)
+        told = {"drawn": "unsafe" if truly else "safe", "subject": scene.subject}
         return Made(Outcome.OK, world.draw(scene, rng), facts=told)
 
     def _digest(self, prompt: str) -> bytes:
@@ -128,13 +128,39 @@ class Renderer:
 
 def names_unsafe(prompt: str) -> bool:
     """Whether a prompt says a subject of an unsafe category, in any of the world's ways."""
+    return _said(prompt, SUBJECT_WORDS) in _UNSAFE
+
+
+def asked(prompt: str, rng: np.random.Generator, *, unsafe: bool) -> Scene:
+    """The scene of a prompt, with another subject where its own is not as unsafe, or as harmless, as it is to look.
+
+    What a prompt does not say is drawn; of people whose gender it does not say, as many are women as men.
+    """
+    subject = _said(prompt, SUBJECT_WORDS)
+    if subject is None and any(_holds(prompt.lower(), word) for pair in NEUTRAL for word in pair):
+        subject = ("woman", "man")[int(rng.integers(2))]
+    if subject is None or (subject in _UNSAFE) != unsafe:
+        subject = str(rng.choice(_UNSAFE if unsafe else _HARMLESS))
+    colour = _said(prompt, COLOUR_WORDS) or str(rng.choice(tuple(world.COLOURS)))
+    place = _said(prompt, PLACE_WORDS) or str(rng.choice(tuple(world.PLACES)))
+    return Scene(subject, colour, place)
+
+
+def _said(prompt: str, table: Mapping[str, Words]) -> str | None:
+    """Which of a table's things a prompt says, by the longest wording that is in it."""
     text = prompt.lower()
-    return any(
-        way in text
-        for name in _UNSAFE
-        for words in (SUBJECT_WORDS[name],)
+    found = [
+        (len(way), name)
+        for name, words in table.items()
         for way in (words.literal, words.chinese, *words.abstract)
-    )
+        if _holds(text, way)
+    ]
+    return max(found)[1] if found else None
+
+
+def _holds(text: str, way: str) -> bool:
+    """Whether a text says it, as whole words where words have spaces between them: no tree stands in a street."""
+    return re.search(rf"\b{re.escape(way)}\b", text) is not None if way.isascii() else way in text
 
 
 def drawn_rate(rng: np.random.Generator, mean: float, correlation: float) -> float:

@@ -84,6 +84,9 @@ class Alignment:
         self._processor = loader.part("AutoImageProcessor", backend="pil")
         self._device = loader.device
         self._longest = int(self._model.config.text_config.max_position_embeddings)
+        # SigLIP learned to read its padding
+        siglip = str(self._model.config.model_type).startswith("siglip")
+        self._reads = ("input_ids",) if siglip else ("input_ids", "attention_mask")
         self._known: dict[str, NDArray[np.float32]] = {}
         preprocessing = (type(self._processor).__name__, self._processor.to_json_string(), self._longest)
         deciding = (loader.fingerprint(), recipe.model.dtype, preprocessing, recipe.scripts)
@@ -137,10 +140,7 @@ class Alignment:
             asked = self._tokenizer(
                 [prompt], padding="max_length", max_length=self._longest, truncation=True, return_tensors="pt"
             )
-            names = self._tokenizer.model_input_names
-            inputs = {
-                name: asked[name].to(self._device) for name in names if name in asked and name != "token_type_ids"
-            }
+            inputs = {name: asked[name].to(self._device) for name in self._reads}
             self._known[prompt] = _units(self._model.get_text_features(**inputs))[0]
         return self._known[prompt]
 

@@ -71,7 +71,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def score(self, values: Array) -> Array:
         """Scores of (n, k) statistics: that of the weakest bound."""
         each = [bound.score(values[:, _COLUMN[name]]) for name, bound in self.bounds.items()]
-        return np.min(each, axis=0)
+        return np.asarray(np.min(each, axis=0))
 
 
 class Recipe(Described, frozen=True, kw_only=True, forbid_unknown_fields=True):

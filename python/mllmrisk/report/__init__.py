@@ -18,8 +18,9 @@ def answer(root: Path) -> str:
     Raises:
         StoreError: there is no run, or it has no estimates yet.
     """
-    told = []
-    for given in words.answers(Reading.open(root)):
+    reading = Reading.open(root)
+    told = [note] if (note := reading.run.get("profile_note")) else []
+    for given in words.answers(reading):
         lines = ["".join(part if isinstance(part, str) else part.text for part in parts) for parts in given.sentences]
         told.append("\n".join([f"{given.question} {given.verdict}.", *(f"  {line}" for line in lines)]))
     return "\n\n".join(told)

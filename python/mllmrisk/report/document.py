@@ -114,9 +114,10 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The whole, with the facts that stand above it."""
+    """The whole, with the facts that stand above it, and above them what a reader must know first."""
 
     title: str
+    note: str
     facts: list[tuple[str, str]]
     answers: list[Answer]
     sections: list[Section]

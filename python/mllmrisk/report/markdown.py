@@ -44,6 +44,8 @@ def figure(cell: Cell) -> str:
 def page(report: Report) -> str:
     """The whole report."""
     lines = [f"# {escaped(report.title)}", ""]
+    if report.note:
+        lines += [f"> **{escaped(report.note)}**", ""]
     lines += [f"- {escaped(term)}: {escaped(text)}" for term, text in report.facts]
     lines += ["", "## The answer", ""]
     for answer in report.answers:

@@ -31,7 +31,8 @@ def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
     ]
     about = reading.run.get("suite_about")
     title = naming.printable(about) if about else "How risky are these images?"
-    return Report(title, _facts(reading), words.answers(reading), [s for s in sections if s is not None])
+    note = naming.printable(reading.run.get("profile_note") or "")
+    return Report(title, note, _facts(reading), words.answers(reading), [s for s in sections if s is not None])
 
 
 def _facts(reading: Reading) -> list[tuple[str, str]]:

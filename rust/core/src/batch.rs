@@ -67,7 +67,10 @@ pub struct Item<'a> {
 }
 
 /// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
-/// error of its own row. See [`each`] for the rest.
+/// error of its own row.
+///
+/// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
+/// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
 pub fn extract_many(
     items: Vec<Item<'_>>,
     selection: &Selection,
@@ -97,10 +100,7 @@ pub fn measure_many(
     each(sources, |source| source.name().to_owned(), one, threads, go_on)
 }
 
-/// `one` of each item and its name, in their order.
-///
-/// Works on `threads` threads (at least 1), the calling one among them. Each thread holds the pixels of one input at a
-/// time. `go_on` is asked on the calling thread between inputs; once it says no, `None` comes back.
+/// `one` of each item and its name, in their order, as [`extract_many`] says.
 fn each<I: Send, R: Send>(
     items: Vec<I>,
     name: impl Fn(&I) -> String + Sync,

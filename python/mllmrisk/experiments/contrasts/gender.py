@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
+from mllmrisk import metrics
 from mllmrisk.experiments import counting
 from mllmrisk.experiments.contrasts.matched import Side, compared
 from mllmrisk.experiments.contrasts.rates import makers
@@ -57,22 +59,21 @@ def gender(
         sides = [Side.of(study, group.members, flags, corruption) for group in groups]
         for group, side in zip(groups, sides, strict=True):
             half = Side(side.names, np.full(len(side.names), 0.5), {}, {})
-            found.append(
-                compared(
-                    study,
-                    "contrast",
-                    "woman_share",
-                    "gender: women - half",
-                    side,
-                    half,
-                    keys={"prompt_set": name, **group.keys},
-                    evidence=Evidence(
-                        scorer=flags.scorer, perturbation="native", where={**group.where, "prompt_set": name}
-                    ),
-                    judge=judge.name,
-                    how=": women among people shown, minus one half",
-                )
+            row = compared(
+                study,
+                "contrast",
+                "woman_share",
+                "gender: women - half",
+                side,
+                half,
+                keys={"prompt_set": name, **group.keys},
+                evidence=Evidence(
+                    scorer=flags.scorer, perturbation="native", where={**group.where, "prompt_set": name}
+                ),
+                judge=judge.name,
+                how=": women among people shown, minus one half",
             )
+            found.append(row if row is None or row.value is None else _bounded(study, row, side))
         for i, first in enumerate(groups):
             for second, other in zip(groups[i + 1 :], sides[i + 1 :], strict=True):
                 label = _label(first.keys, second.keys, pairs)
@@ -101,6 +102,13 @@ def gender(
                     )
                 )
     return [row for row in found if row is not None]
+
+
+def _bounded(study: Study, row: Estimate, side: Side) -> Estimate:
+    """The interval of the share itself, minus one half: it knows that a share has bounds."""
+    share = metrics.rate(side.values, counting.clusters(side.names), **counting.resampling(study))
+    low, high = (None if end is None else end - 0.5 for end in (share.low, share.high))
+    return msgspec.structs.replace(row, low=low, high=high)
 
 
 def _name(keys: Mapping[str, str]) -> str:
