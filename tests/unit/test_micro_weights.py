@@ -40,9 +40,12 @@ def test_the_weights_are_small():
     assert size("micro-clip") <= 2_000_000
 
 
-def test_there_is_nothing_but_safetensors_onnx_and_text():
-    suffixes = {path.suffix for path in WEIGHTS.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".onnx", ".json", ".txt", ".md", ".jinja"}
+def test_nothing_is_pickled():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".onnx", ".npy", ".json", ".txt", ".md", ".jinja"}
+    for path in files:
+        if path.suffix == ".npy":
+            np.load(path, allow_pickle=False)
 
 
 @pytest.mark.parametrize("name", MODELS)
