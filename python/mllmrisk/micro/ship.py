@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mllmrisk.micro import classifier, clip, diffusion, mllm
+from mllmrisk.micro import classifier, clip, diffusion, heads, mllm
 from mllmrisk.micro.fitting import write_log
 
 if TYPE_CHECKING:
@@ -24,5 +24,7 @@ def ship(name: str, out: Path, weights: Path) -> None:
         model, processor = (mllm if name == "micro-mllm" else clip).trained(out)
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
+        if name == "micro-clip":
+            write_log(out, {"name": "heads-micro-clip", **heads.write(folder)})  # the digests that its judge's TOML pins
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     write_log(out, {"name": f"ship-{name}", "bytes": size})
