@@ -25,6 +25,8 @@ def ship(name: str, out: Path, weights: Path) -> None:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
         if name == "micro-clip":
-            write_log(out, {"name": "heads-micro-clip", **heads.write(folder)})  # the digests that its judge's TOML pins
+            write_log(
+                out, {"name": "heads-micro-clip", **heads.write(folder)}
+            )  # the digests that its judge's TOML pins
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     write_log(out, {"name": f"ship-{name}", "bytes": size})
