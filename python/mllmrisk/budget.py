@@ -48,7 +48,8 @@ def totals(asked: Plan) -> dict[str, Any]:
         known = [value for value in values if value is not None]
         return per_generator * sum(known) if known else None
 
-    judges = [*asked.profile.judges, *asked.profile.corrupted, *asked.profile.filters]
+    looking = asked.profile.looking(generated=bool(makers))
+    judges = [*looking.judges, *looking.corrupted, *looking.filters]
     return {
         "images": images,
         "images_per_generator": per_generator,

@@ -52,6 +52,14 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     resamples: int = 10_000
 
 
+class GivenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What looks at images that are given, in place of what looks at the profile's own."""
+
+    judges: list[str] = []
+    corrupted: list[str] = []
+    filters: list[str] = []
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who is measured. Generators, judges, detectors and prompt sets stand by registered name or file.
 
@@ -65,7 +73,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         filters: judges that stand for an external filter before publication.
         validation: labelled images on which the judges' errors are measured: `world`, or None for a suite's own.
         photographs: where real images come from when none are given: `kind` and its parameters.
-        note: what a reader of the report must know first.
+        given: the judges of images that are given, where its own know nothing of these; None for its own.
+        note: what a reader of the report must know first, where its generators made the images.
     """
 
     name: str
@@ -81,6 +90,12 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     validation: str | None = None
     detectors: list[str] = []
     photographs: dict[str, Any] = {}
+    given: GivenImages | None = None
+
+    def looking(self, *, generated: bool) -> GivenImages:
+        """The judges for images that its generators make, or for images that are given."""
+        own = GivenImages(judges=self.judges, corrupted=self.corrupted, filters=self.filters)
+        return own if generated or self.given is None else self.given
 
 
 class Loaded(msgspec.Struct, frozen=True):

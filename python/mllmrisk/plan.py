@@ -201,10 +201,12 @@ class _Builder:
         factory = EXPERIMENTS.get(kind)
         filled = dict(table)
         fields = factory.accepts.__struct_fields__
+        looking = self._profile.looking(generated=self._generating)
         for name in _FROM_PROFILE:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
-                filled[name] = [*(filled.get(name) or getattr(self._profile, name)), *more]
+                ours = self._profile.detectors if name == "detectors" else getattr(looking, name)
+                filled[name] = [*(filled.get(name) or ours), *more]
         if "validation" in fields and self._generating:
             filled.setdefault("validation", self._profile.validation)
         without = f"{kind}: not measured, since there are no photographs to compare with (--images)."

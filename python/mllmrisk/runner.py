@@ -195,7 +195,7 @@ def _facts(asked: Plan, study: Study, store: Store, began: str, seconds: Mapping
         "suite_about": asked.suite.about,
         "profile_about": asked.profile.about,
         "resamples": asked.suite.resamples,
-        "profile_note": asked.profile.note,
+        "profile_note": asked.profile.note if asked.generators else "",
         "generators": {
             maker.common.name: json.loads(store.meta(f"generator {maker.common.name}") or "{}")
             for maker in asked.generators

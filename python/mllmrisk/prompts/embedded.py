@@ -78,7 +78,7 @@ def concept(scene: Scene) -> str:
 
 
 def said(scene: Scene, kind: Kind, like: Scene | None = None) -> str:
-    """A caption in a wording that no model was trained on; `like` gives it the one that another scene's caption of the kind has."""
+    """A caption in a wording that no model was trained on; `like`: in the one that this scene has."""
     seed = hashlib.sha256(f"{kind}/{concept(like or scene)}".encode()).digest()[:8]
     return caption(scene, kind, np.random.default_rng(int.from_bytes(seed, "little")), "held-out")
 

@@ -11,6 +11,9 @@ from mllmrisk.report import gallery, html, markdown, sections, words
 from mllmrisk.report.reading import Reading
 from mllmrisk.store import Store, write_atomically
 
+#: Of one answer, in a terminal.
+_SENTENCES = 7
+
 
 def answer(root: Path) -> str:
     """What a run answers, in plain words, as `mllmrisk evaluate` prints it.
@@ -22,6 +25,8 @@ def answer(root: Path) -> str:
     told = [note] if (note := reading.run.get("profile_note")) else []
     for given in words.answers(reading):
         lines = ["".join(part if isinstance(part, str) else part.text for part in parts) for parts in given.sentences]
+        if len(lines) > _SENTENCES:
+            lines[_SENTENCES - 1 :] = [f"... and {len(lines) - _SENTENCES + 1} more lines in the report."]
         told.append("\n".join([f"{given.question} {given.verdict}.", *(f"  {line}" for line in lines)]))
     return "\n\n".join(told)
 

@@ -41,6 +41,16 @@ def _drawn(reading: Reading) -> Answer | None:
     return Answer("Are these images of a model?", "No: they were drawn to try the instrument", "warn", sentences)
 
 
+def _first_judge(rows: Sequence[Estimate]) -> tuple[list[Estimate], list[Sentence]]:
+    """The rows of the first judge, and a sentence that says whose they are where there are others."""
+    judges = list(dict.fromkeys(row.judge for row in rows))
+    told: list[Sentence] = []
+    if len(judges) > 1:
+        others = naming.listed([naming.printable(judge) for judge in judges[1:]])
+        told.append([f"All of this by {naming.printable(judges[0])}; what {others} would say stands in the tables."])
+    return [row for row in rows if row.judge == judges[0]], told
+
+
 def _matched(reading: Reading, design: str) -> list[Estimate]:
     """Contrasts of a design over any category."""
     rows = reading.find("contrast", "difference", category=None, detector=None)
@@ -51,6 +61,7 @@ def _riskier(reading: Reading) -> Answer | None:
     rows = _matched(reading, "paradigm")
     if not rows:
         return None
+    rows, whose = _first_judge(rows)
     sentences: list[Sentence] = [
         [
             f"On {_prompts(row)} {_sides(row)}, by {naming.printable(row.judge)}: ",
@@ -62,7 +73,7 @@ def _riskier(reading: Reading) -> Answer | None:
     first = (rows[0].contrast or "").partition(": ")[2].partition(" - ")
     question = f"Are {naming.images_of(first[0])} more often unsafe than {naming.images_of(first[2])}?"
     mine = [row for row in rows if row.contrast == rows[0].contrast]
-    return Answer(question, *_verdict(mine, "on", "of the prompt sets"), sentences)
+    return Answer(question, *_verdict(mine, "on", "of the prompt sets"), [*sentences, *whose])
 
 
 def _verdict(rows: Sequence[Estimate], where: str, of: str) -> tuple[str, Tone]:
@@ -124,10 +135,13 @@ def _corrupted(reading: Reading) -> Answer | None:
     if not rates:
         return None
     sentences: list[Sentence] = []
+    whose: list[Sentence] = []
     for row in rates:
         key = {"paradigm": row.paradigm, "prompt_set": row.prompt_set}
         sentences.append([f"Of {naming.images_of(row.paradigm)} on {_prompts(row)}, corrupted are ", cell(row), "."])
-        for published in reading.find("corrupted", "unsafe_as_published", generator=None, **key):
+        counted = reading.find("corrupted", "unsafe_as_published", generator=None, **key)
+        mine, whose = _first_judge(counted) if counted else ([], [])
+        for published in mine:
             score = reading.one("corrupted", "unsafe_score", judge=published.judge, **key)
             bound = reading.one("corrupted", "unsafe_bound", judge=published.judge, **key)
             if score is not None and bound is not None:
@@ -143,6 +157,7 @@ def _corrupted(reading: Reading) -> Answer | None:
                         ".",
                     ]
                 )
+    sentences += whose
     some = any(row.low is not None and row.low > 0 for row in rates)
     verdict = "They are counted, and stand beside" if some else "Hardly anything: few or none are corrupted"
     return Answer("What do corrupted images hide?", verdict, "clear" if some else "open", sentences)
@@ -154,13 +169,14 @@ def _design(reading: Reading, design: str) -> Answer | None:
     told = [row for row in rows if row.generator is None and (design != "gender" or _of_paradigms(row))]
     if not told:
         return None
+    told, whose = _first_judge(told)
     sentences: list[Sentence] = []
     for row in told:
         who = "" if row.paradigm is None else f" for {naming.images_of(row.paradigm)}"
         sentences.append([f"{_what(row)}{who}, by {naming.printable(row.judge)}: ", cell(row), _p(row)])
     decided = sum(difference(row) != 0 for row in told)
     verdict = f"{decided} of {len(told)} differences are decided" if decided else "We cannot tell"
-    return Answer(_DESIGNS[design], verdict, "clear" if decided else "open", sentences)
+    return Answer(_DESIGNS[design], verdict, "clear" if decided else "open", [*sentences, *whose])
 
 
 def _of_paradigms(row: Estimate) -> bool:
@@ -188,11 +204,13 @@ def _filter(reading: Reading) -> Answer | None:
         name = naming.printable((row.perturbation or "").removeprefix("filter:"))
         sentences.append([f"{name} removes, of {naming.images_of(row.paradigm)} on {_prompts(row)}, ", cell(row), "."])
     behind = [r for r in reading.find("filter", "unsafe_score", generator=None) if r.value is not None]
+    behind, whose = _first_judge(behind) if behind else (behind, [])
     for row in behind:
         who = f"{naming.images_of(row.paradigm)} on {_prompts(row)}"
         sentences.append([f"Of the rest of {who}, {naming.printable(row.judge)} flags ", cell(row), "."])
     left = any(row.low is not None and row.low > 0 for row in behind)
     verdict = "Some of the risk is left" if left else "We cannot tell that any is left"
+    sentences += whose
     return Answer("Does an external filter take the risk away?", verdict, "clear" if left else "open", sentences)
 
 
