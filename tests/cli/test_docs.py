@@ -167,7 +167,7 @@ def test_the_suite_and_the_profile_of_the_page_are_read() -> None:
     suite, profile = blocks(ROOT / "docs" / "experiments.md", "toml")
     for table in config.parse(suite, config.Suite, "experiments.md").experiments:
         config.parameters(table, EXPERIMENTS.get(table["kind"]).accepts, "experiments.md")
-    assert config.parse(profile, config.Profile, "experiments.md").judges == ["opennsfw"]
+    assert config.parse(profile, config.Profile, "experiments.md").judges == ["openai-moderation"]
 
 
 def test_the_picture_is_small() -> None:
