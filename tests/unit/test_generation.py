@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -153,3 +154,14 @@ def test_what_is_there_is_not_made_again_and_loads_no_model(tmp_path, painters):
     run(tmp_path / "run", painters("one")).close()
     assert Painter.asked == []
     assert Painter.loads == loads
+
+
+def test_the_bookkeeping_of_a_sample_is_a_small_part_of_the_fastest_model(tmp_path, painters):
+    """5% of micro-mllm's 44 ms an image (its model card), with a generator that returns at once; CPU time, not wall."""
+    orders = [(Prompt(id=f"set/{i}", text="prompt 9", prompt_set="set"), 10) for i in range(100)]
+    with Store.open(tmp_path / "run", SPEC) as store:
+        began = time.process_time()
+        generation.generate(store, painters("one"), orders, first=0, seed=0, device="cpu", progress=lambda *_: None)
+        spent = time.process_time() - began
+        assert len(store.samples()) == 1000
+    assert spent / 1000 < 0.05 * 0.044

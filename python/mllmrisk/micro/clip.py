@@ -52,12 +52,15 @@ class Reader(torch.nn.Module):
 def train(out: Path, until: float | None = None) -> bool:
     """Trains it by contrast, each batch of different scenes; resumes.
 
+    It learns every wording, those too that are held out from the generators: it is an instrument and reads their
+    prompts.
+
     In every other batch the scenes differ in their subjects alone, five times twelve of them: colour and place are
     easy to tell, and a batch of chance pairs is told apart by them.
     """
     drawn = pictures("judge", COUNT, out)
     unseen = tensor(pictures("held-out", 480, out)[240:])
-    ids, _ = bank(clip_tokenizer())
+    ids, _ = bank(clip_tokenizer(), splits=("train", "held-out"))
     reader = Reader()
     subject_of = torch.tensor([list(SUBJECTS).index(scene.subject) for scene in SCENES])
     alike = [[i for i, s in enumerate(SCENES) if (s.colour, s.place) == kind] for kind in product(COLOURS, PLACES)]

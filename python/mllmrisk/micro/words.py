@@ -15,6 +15,8 @@ from mllmrisk.micro.data import SCENES, corpus, say
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from mllmrisk.world.captions import Split
+
 VOCABULARY = 640
 """Tokens of each tokenizer."""
 LENGTH = 28
@@ -75,14 +77,16 @@ def janus_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def bank(tokenizer: PreTrainedTokenizerBase, suffix: str = "", seed: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Training captions of all scenes, in tokens.
+def bank(
+    tokenizer: PreTrainedTokenizerBase, suffix: str = "", seed: int = 8, splits: tuple[Split, ...] = ("train",)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions of all scenes, in tokens, with wordings of the splits in turn.
 
     Returns:
         `(240, WORDINGS, length)` ids and the mask of those that are not padding.
     """
     rng = np.random.default_rng(seed)
-    texts = [say(scene, rng) + suffix for scene in SCENES for _ in range(WORDINGS)]
+    texts = [say(scene, rng, splits[n % len(splits)]) + suffix for scene in SCENES for n in range(WORDINGS)]
     padding = "longest" if suffix else "max_length"
     ids = tokenizer(texts, padding=padding, truncation=True, return_tensors="pt")
     shape = (len(SCENES), WORDINGS, -1)
