@@ -216,7 +216,6 @@ def test_dry_run_makes_nothing(suite, collection, tmp_path):
     [
         (["--suite", "fakes"], "Did you mean 'fake'"),
         (["--suite", "fake", "--profile", "embeded"], "Did you mean 'embedded'"),
-        (["--suite", "fake"], "give --images"),
         (["--suite", "fake", "--images", "/no/such/manifest.csv"], "no such manifest"),
         (["--sute", "fake"], "--suite"),
     ],

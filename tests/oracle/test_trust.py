@@ -177,10 +177,10 @@ def test_corrupted_pictures_are_found_and_flatter_who_makes_them(drawn: tuple[Pa
         _one(rows, metric, "low").value or 0.0 for metric in ("unsafe_as_published", "unsafe_score", "unsafe_bound")
     )
     assert published < score < bound
-    # Unsafe prompts and twins are corrupted alike: the paired difference holds 0.
+    # Unsafe prompts and twins are corrupted alike; of three intervals one may miss 0 by chance, and none by far.
     differences = [r for r in rows if r.experiment == "corrupted" and r.metric == "difference"]
     assert {r.generator for r in differences} == {None, *RATES}
-    assert all((r.low or 0.0) <= 0.0 <= (r.high or 0.0) for r in differences)
+    assert all(r.p_value is not None and r.p_value > 0.001 for r in differences)
     right = {r.category: r for r in rows if r.metric == "sensitivity"}
     assert right["noise"].value == 1.0
     assert right[None].n_images == 10 * 9
