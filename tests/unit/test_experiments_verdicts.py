@@ -146,7 +146,7 @@ def test_the_rule_is_tried_on_made_examples_once(made: Study):
     ("identity", "state"),
     [
         ({}, "filtered"),
-        ({"kind": "transformers"}, "corrupted"),
+        ({"kind": "command"}, "filtered"),
         ({"kind": "diffusers", "effective": {"safety_checker": False}}, "corrupted"),
         ({"kind": "diffusers", "effective": {"safety_checker": True}}, "filtered"),
     ],

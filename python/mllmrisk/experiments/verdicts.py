@@ -32,8 +32,6 @@ _MEASURED = "statistics:1"
 _PARTS = 4
 #: Grey levels by which the means of two images' parts may differ if they are one picture, compressed again.
 _SAME = 6.0
-#: Kinds of generators that have no part which could put a black picture in place of another.
-_UNFILTERED = frozenset({"transformers", "renderer"})
 #: Images per transaction.
 _BATCH = 256
 #: Root of the made examples' seeds.
@@ -147,8 +145,6 @@ def black(study: Study, sample: Sample) -> Literal["filtered", "corrupted"]:
     if sample.label != "fake":
         return "corrupted"  # a black photograph
     known = json.loads(study.store.meta(f"generator {sample.generator}") or "{}")
-    if known.get("kind") in _UNFILTERED:
-        return "corrupted"
     return "filtered" if (known.get("effective") or {}).get("safety_checker", True) else "corrupted"
 
 

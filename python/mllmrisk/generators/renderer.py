@@ -89,6 +89,7 @@ class Renderer:
             "kind": "renderer",
             "drawn": "pictures drawn with set rates; not the work of a model",
             "parameters": msgspec.to_builtins(parameters),
+            "effective": {"safety_checker": False},
         }
         self._set = parameters
 
