@@ -31,6 +31,8 @@ from mllmrisk.generators.endpoint import Parameters, check, fields, key
 from mllmrisk.generators.pace import Budget, Pace, StoppedError
 from mllmrisk.records import Outcome
 
+#: Seconds after which an interrupt is heeded at the latest: one that comes just before a wait does not end it.
+_HEED = 0.2
 #: Requests in a row that come to nothing before the provider is held to be down.
 GIVE_UP = 10
 #: Failures after which an image may have been made, and billed, all the same.
@@ -99,7 +101,8 @@ class OpenAI:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    thread.join(_HEED)
         except BaseException:
             self._pace.stop()
             raise
