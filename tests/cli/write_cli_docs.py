@@ -28,7 +28,7 @@ _NOTES = {
     "evaluate": """\
 The run folder and how a run goes on: [run-folder.md](run-folder.md). Suites, profiles and what each experiment
 measures: [experiments.md](experiments.md). What `--images` takes: [manifest.md](manifest.md). How to read the report:
-[report.md](report.md). `--samples` waits for suites that generate images; none does yet.
+[report.md](report.md). Without `--images` the profile's generators make the images ([generators.md](generators.md)).
 """,
     "detect": """\
 Columns: `path`, `label`, `paradigm`, `generator`, `score` (a logit), `probability` (calibrated on the training images'

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mllmrisk import config, prompts
-from mllmrisk.cli import prompts_command
+from mllmrisk.cli.main import cli
 from mllmrisk.errors import UsageError
 from mllmrisk.prompts import embedded, places
 from mllmrisk.prompts.columns import key_of, normalised
@@ -425,30 +425,30 @@ def test_the_command_fetches_checks_and_shows(server: str, tmp_path: Path, own_f
     toml = write(tmp_path, "", urls=[f"{server}/right"], sha256=hashlib.sha256(PUBLISHED).hexdigest(), rows=2)
     (tmp_path / "data").unlink()
     assert "prompts fetch mine" in refused(toml)
-    fetched = CliRunner().invoke(prompts_command.command, ["fetch", str(toml)])
+    fetched = CliRunner().invoke(cli, ["prompts", "fetch", str(toml)])
     assert fetched.exit_code == 0
     assert (own_folder / "data").read_bytes() == PUBLISHED
     assert re.search(r"^count +2$", fetched.output, re.MULTILINE)
-    again = CliRunner().invoke(prompts_command.command, ["fetch", str(toml), "--json"])
+    again = CliRunner().invoke(cli, ["prompts", "fetch", str(toml), "--json"])
     assert json.loads(again.stdout)["count"] == 2
 
 
 def test_texts_are_shown_as_hashes_unless_revealed(tmp_path: Path) -> None:
     toml = str(write(tmp_path, "a ball\x1b[2J\na cube\n", kind="text", category="odd, even"))
-    hidden = CliRunner().invoke(prompts_command.command, ["show", toml]).output
+    hidden = CliRunner().invoke(cli, ["prompts", "show", toml]).output
     assert "a ball" not in hidden
     assert key_of("a cube") in hidden
     assert "odd 2, even 2" in hidden
-    shown = CliRunner().invoke(prompts_command.command, ["show", toml, "--reveal", "--most", "1"]).output
+    shown = CliRunner().invoke(cli, ["prompts", "show", toml, "--reveal", "--most", "1"]).output
     assert "a ball" in shown
     assert "\x1b" not in shown
     assert "and 1 more" in shown
-    as_json = json.loads(CliRunner().invoke(prompts_command.command, ["show", toml, "--json"]).output)
+    as_json = json.loads(CliRunner().invoke(cli, ["prompts", "show", toml, "--json"]).output)
     assert [set(row) & {"text", "sha256"} for row in as_json["prompts"]] == [{"sha256"}] * 2
 
 
 def test_what_no_program_can_fetch_says_where_to_ask(own_folder: Path) -> None:
-    result = CliRunner().invoke(prompts_command.command, ["fetch", "4chan"])
+    result = CliRunner().invoke(cli, ["prompts", "fetch", "4chan"])
     assert isinstance(result.exception, UsageError)
     assert "zenodo" in str(result.exception)
     assert str(own_folder / "4chan.txt") in str(result.exception)
