@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -98,6 +98,22 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return own if generated or self.given is None else self.given
 
 
+class Described(NamedTuple, Generic[S]):
+    """The TOML of one of several kinds (a generator, a prompt set), read and not loaded.
+
+    Attributes:
+        common: the keys that every kind has.
+        parameters: keys of its own kind, unchecked until it is loaded (:func:`parameters`).
+        folder: where the TOML is.
+        digest: of the whole text.
+    """
+
+    common: S
+    parameters: dict[str, Any]
+    folder: Path
+    digest: str
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """A config with the digest of the text that it was read from."""
 
@@ -155,14 +171,33 @@ def converted(table: dict[str, Any], struct: type[S]) -> S:
         raise UsageError(str(wrong)) from wrong
 
 
-def load(kind: str, name: str, struct: type[S]) -> Loaded:
-    """The packaged config `name`, or the user's file of that path, with its digest."""
-    path = find(kind, name)
+def _text(path: Path) -> tuple[str, str]:
+    """A config's text and its digest."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as wrong:
         raise UsageError(f"{path}: {wrong}") from wrong
-    return Loaded(parse(text, struct, str(path)), hashlib.sha256(text.encode()).hexdigest()[:16])
+    return text, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load(kind: str, name: str, struct: type[S]) -> Loaded:
+    """The packaged config `name`, or the user's file of that path, with its digest."""
+    path = find(kind, name)
+    text, digest = _text(path)
+    return Loaded(parse(text, struct, str(path)), digest)
+
+
+def describe(kind: str, name: str, struct: type[S]) -> Described[S]:
+    """The packaged config `name`, or the user's file, of which `struct` has the keys that every kind has.
+
+    Raises:
+        UsageError: no such config or file, or a common key is wrong or missing.
+    """
+    path = find(kind, name)
+    text, digest = _text(path)
+    common = parse(text, struct, str(path))
+    rest = {key: value for key, value in tomllib.loads(text).items() if key not in struct.__struct_fields__}
+    return Described(common, rest, path.parent, digest)
 
 
 def suite(name: str) -> Loaded:

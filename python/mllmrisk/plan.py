@@ -209,6 +209,7 @@ class _Builder:
                 filled[name] = [*(filled.get(name) or ours), *more]
         if "validation" in fields and self._generating:
             filled.setdefault("validation", self._profile.validation)
+        # Asked twice: of most kinds it is known before their parameters are looked at, of `contrast` its designs tell.
         without = f"{kind}: not measured, since there are no photographs to compare with (--images)."
         if factory.photographs and not self._photographs:
             self.notes.append(without)

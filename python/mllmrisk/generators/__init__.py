@@ -6,15 +6,7 @@ and one line of the table, or an entry point of an outside package (`mllmrisk.ge
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
-
 from mllmrisk import config
-from mllmrisk.errors import UsageError
 from mllmrisk.generators.base import Common, Generator, GeneratorKind
 from mllmrisk.registry import Registry
 
@@ -32,18 +24,8 @@ GENERATORS: Registry[GeneratorKind] = Registry(
 )
 
 
-class Described(NamedTuple):
-    """A generator's TOML, read and not loaded.
-
-    Attributes:
-        parameters: keys of its kind, unchecked until :meth:`check` or :func:`load`.
-        digest: of the whole text.
-    """
-
-    common: Common
-    parameters: dict[str, Any]
-    folder: Path
-    digest: str
+#: A generator's TOML, read and not loaded.
+Described = config.Described[Common]
 
 
 def describe(name_or_file: str) -> Described:
@@ -52,15 +34,7 @@ def describe(name_or_file: str) -> Described:
     Raises:
         UsageError: no such generator or file, or a common key is wrong or missing.
     """
-    path = config.find("generators", name_or_file)
-    text = path.read_text(encoding="utf-8")
-    try:
-        table = tomllib.loads(text)
-        common = msgspec.convert(table, Common)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as wrong:
-        raise UsageError(f"{path}: {wrong}") from wrong
-    rest = {key: value for key, value in table.items() if key not in Common.__struct_fields__}
-    return Described(common, rest, path.parent, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return config.describe("generators", name_or_file, Common)
 
 
 def load(described: Described, *, device: str = "auto") -> Generator:

@@ -7,14 +7,8 @@ reader is one file here and one line of the table, or an entry point of an outsi
 from __future__ import annotations
 
 import hashlib
-import tomllib
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
 
 from mllmrisk import config
-from mllmrisk.errors import UsageError
 from mllmrisk.prompts.base import Common, PromptSource
 from mllmrisk.records import Prompt
 from mllmrisk.registry import Registry
@@ -34,13 +28,8 @@ PROMPTS: Registry[type[PromptSource]] = Registry(
 )
 
 
-class Described(NamedTuple):
-    """A prompt set's TOML, read; its texts are not."""
-
-    common: Common
-    parameters: dict[str, Any]
-    folder: Path
-    digest: str
+#: A prompt set's TOML, read; its texts are not.
+Described = config.Described[Common]
 
 
 def describe(name_or_file: str) -> Described:
@@ -49,18 +38,7 @@ def describe(name_or_file: str) -> Described:
     Raises:
         UsageError: no such set or file, or a common key is wrong or missing.
     """
-    path = config.find("prompts", name_or_file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise UsageError(f"{path}: {wrong}") from wrong
-    try:
-        table = tomllib.loads(text)
-        common = msgspec.convert(table, Common)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as wrong:
-        raise UsageError(f"{path}: {wrong}") from wrong
-    rest = {key: value for key, value in table.items() if key not in Common.__struct_fields__}
-    return Described(common, rest, path.parent, hashlib.sha256(text.encode()).hexdigest()[:16])
+    return config.describe("prompts", name_or_file, Common)
 
 
 def source(described: Described) -> PromptSource:
