@@ -16,7 +16,7 @@ from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import crossfit
 from mllmrisk.experiments.detection import Parameters as DetectionParameters
 from mllmrisk.experiments.detection import plan
-from mllmrisk.experiments.recipes import FORENSIC
+from mllmrisk.experiments.recipes import FORENSIC, VECTOR
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import CROP, ENCODER, Arm
 from mllmrisk.records import Estimate
@@ -63,6 +63,7 @@ class Laundering(WithParameters[Parameters]):
         p = self.parameters
         asked = plan("recompressed", DetectionParameters(repeats=p.repeats, folds=p.folds, rates=(p.rate,)))
         arms = [study.arm("recompressed"), *(laundered(chain) for chain in self.perturbations)]
+        study.feature_tables(arms, VECTOR)  # one decoding of each image for all perturbations
         found: list[Estimate] = []
         for name, scored in crossfit(study, FORENSIC, asked, arms).items():
             where = detecting.Where("laundering", FORENSIC.name, name, f"{FORENSIC.name}/recompressed/all", "all")
