@@ -30,7 +30,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         views: under which container images are looked at; a model is trained and tested within one view.
         repeats, folds: divisions of the groups, and folds of each.
         rates: false-alarm rates of the detection rates.
-        min_images: generators with fewer images have no rows of their own.
+        min_images: generators with fewer images have no rows of their own, and no figure is against a source of
+            photographs that has fewer.
     """
 
     detectors: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class Detection(WithParameters[Parameters]):
             raise UsageError("the profile names no detector")
 
     def estimates(self, study: Study) -> list[Estimate]:
-        """Rows per detector and view: all generated images, paradigms, generators; false alarms per real source."""
+        """Rows per detector and view: all generated images, paradigms, generators; AUC and false alarms per source."""
         found: list[Estimate] = []
         for view in self.parameters.views:
             way = study.arm(view)
@@ -78,10 +79,14 @@ class Detection(WithParameters[Parameters]):
         return found
 
     def _rows(self, study: Study, scored: Scored, where: detecting.Where) -> list[Estimate]:
+        p = self.parameters
+        every = detecting.groups(study.samples, p.min_images)
         found: list[Estimate] = []
-        for group in detecting.groups(study.samples, self.parameters.min_images):
-            found += detecting.figures(study, scored, where, group, self.parameters.rates)
-        return found + detecting.false_alarms(study, scored, where, self.parameters.rates)
+        for group in every:
+            found += detecting.figures(study, scored, where, group, p.rates)
+        whole = [group for group in every if group.generator is None]
+        found += detecting.against_sources(study, scored, where, whole, p.min_images)
+        return found + detecting.false_alarms(study, scored, where, p.rates)
 
 
 def _stamped(rows: list[Estimate]) -> list[Estimate]:

@@ -81,6 +81,8 @@ def cell(row: Estimate) -> Cell:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
     if row.metric in _TOLD_WITHIN and row.generator is None and within(row):
         n.append(f"within them {within(row)}")
+    if row.ties:
+        n.append(f"{row.ties:.1%} of pairs tied")
     unscored = ", ".join(f"{naming.reason(r)}: {k:,}" for r, k in sorted(row.n_unscored.items()) if k)
     named = naming.listed([naming.printable(p) for p in row.confounded_by]) if row.confounded_by else "a leak probe"
     return Cell(

@@ -90,7 +90,7 @@ def _detection(reading: Reading) -> Section | None:
     )
     blocks: list[Block] = [lead, *_charts([charts.generators(reading, str(headline))], wide=True)]
     for view in order:
-        blocks += tables.detection(reading, view)
+        blocks += [*tables.detection(reading, view), *tables.against(reading, view)]
     alarms = tables.false_alarms(reading)
     return Section("detection", "How well are generated images detected?", [*blocks, *([alarms] if alarms else [])])
 
