@@ -79,6 +79,8 @@ def test_what_a_perturbation_leaves_too_small_has_its_reason_under_that_arm_alon
     study = opened(store)
     arms = [laundered("jpeg:75"), laundered("crop:40")]
     kept, lost = (study.feature_tables(arms, COLUMNS)[way.name] for way in arms)
-    assert len(kept.samples) == len(study.samples) and not kept.reasons
-    assert not lost.samples and set(lost.reasons.values()) == {"too_small"}
+    assert len(kept.samples) == len(study.samples)
+    assert not kept.reasons
+    assert not lost.samples
+    assert set(lost.reasons.values()) == {"too_small"}
     assert not store.failures()

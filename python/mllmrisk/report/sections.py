@@ -74,9 +74,9 @@ def _leak(reading: Reading) -> Section | None:
         "Where it separates photographs from generated images as well as the detector does, the detector's figure may "
         "be the probe's, and ⚠ stands beside it.",
     )
-    return Section(
-        "leak", "Is it the container that we see?", [lead, *_charts(charts.leak(reading)), tables.leak(reading)]
-    )
+    drawn = _charts(charts.leak(reading))
+    shown = [lead, *drawn, tables.leak(reading), *tables.leaks_of_generators(reading)]
+    return Section("leak", "Is it the container that we see?", shown)
 
 
 def _detection(reading: Reading) -> Section | None:

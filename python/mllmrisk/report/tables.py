@@ -42,6 +42,24 @@ def leak(reading: Reading) -> Table:
     return Table("leak", "AUC of each leak probe", columns, rows)
 
 
+def leaks_of_generators(reading: Reading) -> list[Table]:
+    """Generator × view, a column per probe: what separates one generator's images from photographs."""
+    probes = list(dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc")))
+    rows: list[tuple[Heading, list[str | Cell]]] = []
+    for paradigm, generator in reading.generators("leak"):
+        where = {"paradigm": paradigm, "generator": generator}
+        for view in reading.views("leak"):
+            found = [reading.one("leak", "auc", perturbation=view, detector=probe, **where) for probe in probes]
+            if any(found):
+                head = Heading(naming.printable(generator), naming.paradigm(paradigm))
+                rows.append((head, [naming.printable(view), *map(_cell, found)]))
+    if not rows:
+        return []
+    columns = ["Generator", "View", *map(naming.printable, probes)]
+    note = "A generator's figures are held against its own leak; where it has none, against its paradigm's."
+    return [Table("leak-generators", "AUC of each leak probe, per generator", columns, rows, note, folded=True)]
+
+
 def detection(reading: Reading, view: str) -> list[Table]:
     """Per detector: all generated images, paradigms, generators; every metric that was measured."""
     tables = []
