@@ -60,6 +60,7 @@ REASONS: Mapping[str, str] = {
     "no_training_images": "no image is left to train on once its own sources are kept out",
     "no_scored_image": "no image was scored",
     "too_few_calibration_photographs": "too few photographs to set the threshold",
+    "tied_calibration_photographs": "too many photographs with the same score for a threshold at that rate",
     "no_image": "no image",
     "no_caption": "no caption",
     "too_small": "image too small",
