@@ -165,9 +165,12 @@ def _retry_after(wrong: Any) -> float | None:
 
 
 def in_order(tasks: list[Callable[[], T] | str], parallel: int) -> list[T | str]:
-    """Runs tasks `parallel` at a time; a reason stays in its place."""
+    """Runs tasks `parallel` at a time; a reason stays in its place. After an error no further task is begun."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(parallel) as pool:
+    pool = ThreadPoolExecutor(parallel)
+    try:
         started = [task if isinstance(task, str) else pool.submit(task) for task in tasks]
         return [task if isinstance(task, str) else task.result() for task in started]
+    finally:
+        pool.shutdown(cancel_futures=True)
