@@ -33,16 +33,22 @@ def marked(estimates: Sequence[Estimate]) -> list[Estimate]:
 
 
 def _key(row: Estimate) -> tuple[str | None, ...]:
-    return (row.experiment, row.detector, row.trained_on, row.perturbation, row.paradigm, row.generator)
+    return (row.experiment, row.detector, row.trained_on, row.perturbation, row.paradigm, row.generator, row.level)
 
 
 def _aucs_behind(row: Estimate, aucs: dict[tuple[str | None, ...], Estimate]) -> list[Estimate]:
     keys: list[tuple[str | None, ...]]
     if row.experiment == "contrast":
         sides = (row.contrast or "").partition(": ")[2].split(" - ")
-        keys = [("detection", row.detector, row.trained_on, row.perturbation, side, None) for side in sides]
+        keys = [("detection", row.detector, row.trained_on, row.perturbation, side, None, None) for side in sides]
+    elif row.experiment == "richness" and row.level is None:  # what compares levels: the AUCs of all of them
+        makers = {(row.paradigm, row.generator)}
+        if row.paradigm is None:
+            makers = {(side, None) for side in (row.contrast or "").partition("slope: ")[2].split(" - ")}
+        shared = ("richness", row.detector, row.trained_on, row.perturbation)
+        keys = [key for key in aucs if key[:4] == shared and key[4:6] in makers]
     elif row.paradigm == "real":  # false alarms: the AUC of all generated images stands for them
-        keys = [(row.experiment, row.detector, row.trained_on, row.perturbation, None, None)]
+        keys = [(row.experiment, row.detector, row.trained_on, row.perturbation, None, None, None)]
     else:
         keys = [_key(row)]
     return [aucs[key] for key in keys if key in aucs]
