@@ -6,23 +6,20 @@ where it has scored images at every level, generator by generator, and the capti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import detectors, features
-from mllmrisk.errors import UsageError
-from mllmrisk.experiments import detecting, movement
+from mllmrisk import features
+from mllmrisk.experiments import detecting, examined, movement
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.contrasts.matched import adjusted
-from mllmrisk.experiments.crossfit import Scored, crossfit
+from mllmrisk.experiments.crossfit import Scored
 from mllmrisk.experiments.detecting import Group
-from mllmrisk.experiments.detection import Parameters as DetectionParameters
-from mllmrisk.experiments.detection import plan, score
+from mllmrisk.experiments.examined import Division
 from mllmrisk.experiments.levels import MEASURE, Comparing, Panel, complete, levels_of
-from mllmrisk.experiments.recipes import TRAINED
 from mllmrisk.experiments.study import Study, tally
 from mllmrisk.records import Estimate, Evidence
 
@@ -31,7 +28,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite may set.
 
     Attributes:
-        detectors: trained here or files with weights of their own; empty for the profile's.
+        detectors: as in `detection`; empty for the profile's.
+        device: where they run; the call's.
         view: under which container images are looked at.
         repeats, folds: as in `detection`; the same numbers reuse its models.
         rate: false-alarm rate of the carried thresholds.
@@ -42,6 +40,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     detectors: tuple[str, ...] = ()
+    device: str = "auto"
     view: str = "recompressed"
     repeats: int = 4
     folds: int = 3
@@ -62,10 +61,15 @@ class Richness(WithParameters[Parameters]):
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""
         super().__init__(parameters)
-        self.trained = [TRAINED[name] for name in parameters.detectors if name in TRAINED]
-        self.loaded = [detectors.load(name) for name in parameters.detectors if name not in TRAINED]
-        if not self.trained and not self.loaded:
-            raise UsageError("the profile names no detector")
+        self.detectors = examined.load(parameters.detectors, parameters.device)
+
+    def needs(self) -> Iterable[str]:
+        """The optional dependency sets of the families; effect sizes need those of training."""
+        return dict.fromkeys(["train", *examined.needs(self.detectors)])
+
+    def absent(self) -> str | None:
+        """Nothing can be said without a detector."""
+        return examined.absent(self.detectors)
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Rows per detector (each level, slopes, differences, contrasts), then what moves."""
@@ -73,19 +77,13 @@ class Richness(WithParameters[Parameters]):
         if len(levels) < 2:
             return [_without_levels(study, levels)]
         p = self.parameters
-        asked = plan(p.view, DetectionParameters(repeats=p.repeats, folds=p.folds, rates=(p.rate,)))
-        way = study.arm(p.view)
+        way, division = study.arm(p.view), Division(p.repeats, p.folds, (p.rate,))
         found: list[Estimate] = []
-        for recipe in self.trained:
-            scored = crossfit(study, recipe, asked, [way])[p.view]
-            where = detecting.Where("richness", recipe.name, p.view, f"{recipe.name}/{p.view}/all", "all")
-            found += self._detected(study, levels, scored, where)
-        for detector in self.loaded:
-            scorer = f"{detector.name}@{detector.version}"
-            scored = score(study, detector, way, scorer, (p.rate,))
-            rows = self._detected(study, levels, scored, detecting.Where("richness", detector.name, p.view, scorer))
-            seen = any((s.image or "")[:16] in detector.seen for s in study.samples)
-            found += [_stamped(row) for row in rows] if seen else rows
+        for detector in self.detectors:
+            scored = detector.under(study, p.view, [way], division)[p.view]
+            scorer = detector.scorer(p.view)
+            where = detecting.Where("richness", detector.name, p.view, scorer, detector.trained_on)
+            found += detector.stamped(study, self._detected(study, levels, scored, where))
         return found + self._moved(study, levels)
 
     def _groups(self, study: Study, levels: Mapping[str, int]) -> list[Group]:
@@ -132,11 +130,6 @@ class Richness(WithParameters[Parameters]):
             if group.generator is not None:
                 found += _moved(study, group, levels, p, table.values, row_of, table.reasons)
         return found
-
-
-def _stamped(row: Estimate) -> Estimate:
-    """A figure on images of which some were for training."""
-    return msgspec.structs.replace(row, confounded=True, confounded_by=["training images"])
 
 
 def _without_levels(study: Study, levels: Mapping[str, int]) -> Estimate:
