@@ -138,7 +138,7 @@ class Comparing:
         how = (
             f"least-squares slope over the levels {', '.join(self._levels)} of the share of images above the carried "
             f"threshold, captions with every level; {self._how}, near no change hulled with the bounded difference; "
-            f"p by bootstrap, Holm over the detector's slopes"
+            f"p: {metrics.PAIRED_P_METHOD} of the captions' own slopes, Holm over the detector's slopes"
         )
         result = None
         if panel.captions:
@@ -260,10 +260,10 @@ class Comparing:
 
 
 def _hull(found: metrics.Contrast, other: metrics.Contrast) -> metrics.Contrast:
-    """The first, its interval widened to hold the second's."""
+    """The first, its interval widened to hold the second's, with the second's p-value."""
     if found.low is None or found.high is None or other.low is None or other.high is None:
         return found
-    return found._replace(low=min(found.low, other.low), high=max(found.high, other.high))
+    return metrics.Contrast(found.value, min(found.low, other.low), max(found.high, other.high), other.p_value)
 
 
 def _counted(row: Estimate, reason: str, n: int) -> Estimate:

@@ -286,7 +286,7 @@ def _level_panel(
     paradigm, generator = pair
     y = Scale(0.0, 1.0, top + 150, top + 36)
     x = Scale(0.0, max(1.0, len(names) - 1.0), left + 62, left + 164)
-    drawing.text(left + 12, top + 18, naming.printable(generator), "bold", most=24)
+    drawing.text(left + 12, top + 18, naming.printable(generator), "bold", most=20)
     for tick in (0.0, 0.5, 1.0):
         drawing.line(left + 44, y(tick), left + 178, y(tick), "grid")
         drawing.text(left + 40, y(tick) + 4, f"{tick:.0%}", "muted small end")

@@ -15,8 +15,6 @@ QUESTION = "Do longer prompts bypass detection?"
 _CEILING, _FLOOR = 0.95, 0.05
 _DEVIATIONS = "standard deviations"
 _FAMILY = "family "
-#: Features that a sentence names.
-_NAMED = 3
 
 
 def answer(reading: Reading) -> Answer | None:
@@ -39,11 +37,10 @@ def answer(reading: Reading) -> Answer | None:
     sentences += _moving(reading)
     verdict, tone = _verdict(scored)
     if tone == "open":
-        sentences.append(
-            [
-                "An interval that holds 0, or an adjusted p of 0.05 or more, decides nothing: it is no proof of no change."
-            ]
+        decides = (
+            "An interval that holds 0, or an adjusted p of 0.05 or more, decides nothing: it proves no lack of change."
         )
+        sentences.append([decides])
     return Answer(QUESTION, verdict, tone, sentences)
 
 
@@ -152,21 +149,21 @@ def _feature(row: Estimate) -> str:
 
 
 def _moving(reading: Reading) -> list[Sentence]:
-    """Per generator, which features move; nothing where none was measured."""
-    found: list[Sentence] = []
-    for generator in dict.fromkeys(row.generator for row in _moved(reading, family=False)):
-        rows = [row for row in _moved(reading, family=False) if row.generator == generator and row.value is not None]
-        moving = [row for row in rows if difference(row)]
-        who = naming.printable(generator)
-        if moving:
-            names = naming.listed([naming.printable(_feature(row)) for row in moving[:_NAMED]])
-            more = f" and {len(moving) - _NAMED} more of those listed" if len(moving) > _NAMED else ""
-            said = f"In images of {who}, traces move with the level: {names}{more}; the most by "
-            found.append([said, cell(moving[0]), "."])
-        elif rows:
-            said = f"In images of {who}, no forensic feature is shown to move; the largest shift is "
-            found.append([said, cell(rows[0]), "."])
-    return found
+    """In how many generators' images some feature moves, and the largest shift; the table has them all."""
+    rows = [row for row in _moved(reading, family=False) if row.value is not None]
+    if not rows:
+        return []
+    moving = [row for row in rows if difference(row)]
+    whole = naming.count(len({row.generator for row in rows}), "generator")
+    if not moving:
+        largest = max(rows, key=lambda row: abs(row.value or 0.0))
+        return [
+            [f"In images of {whole}, no forensic feature is shown to move; the largest shift is ", cell(largest), "."]
+        ]
+    largest = max(moving, key=lambda row: abs(row.value or 0.0))
+    said = f"Forensic features move with the level in images of {len({row.generator for row in moving})} of {whole}"
+    name = naming.printable(_feature(largest))
+    return [[f"{said}; most of all {name}, by ", cell(largest), ". The table of features has them all."]]
 
 
 def _who(row: Estimate) -> Heading:
