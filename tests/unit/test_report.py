@@ -59,7 +59,7 @@ def test_files_and_contract(run: Path, contract: Path) -> None:
     figures = {path.name for path in (run / "figures").iterdir()}
     views = ("native", "matched", "recompressed")
     panels = {f"{kind}-{view}.svg" for kind in ("leak", "spectra") for view in views}
-    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "retrain.svg"}
+    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "richness-forensic.svg", "retrain.svg"}
 
 
 def test_same_run_same_bytes(run: Path) -> None:

@@ -80,6 +80,8 @@ REASONS: Mapping[str, str] = {
     "no_score": "not scored",
     "no_person": "nobody shown whom the judge can tell",
     "unmatched": "the match has no scored image",
+    "no_levels": "the images name no level of richness",
+    "too_few_captions": "too few captions with both levels",
     "none_corrupted": "no image was corrupted",
     "no_labelled_image": "the labelled images hold none of both kinds",
     "judge_no_better_than_chance": "the judge is no better than chance on labelled images",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mllmrisk.report import charts, heatmap, naming, published, risk, tables, words
+from mllmrisk.report import charts, heatmap, naming, published, richness, risk, tables, words
 from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Prose, Report, Section
 from mllmrisk.report.reading import Reading
 
@@ -22,6 +22,7 @@ def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
         _detection(reading),
         _contrast(reading),
         _laundering(reading),
+        richness.section(reading),
         _retrain(reading),
         _spectra(reading),
         published.section(reading),
