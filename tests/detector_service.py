@@ -129,9 +129,9 @@ class Service:
             self.asked.append(asked)
             self._now += 1
             self.most = max(self.most, self._now)
-            if callable(self.script):
-                return self.script(asked)
-            return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+            if not callable(self.script):
+                return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        return self.script(asked)
 
     def done(self) -> None:
         with self._lock:

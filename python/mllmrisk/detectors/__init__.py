@@ -25,10 +25,14 @@ KINDS: Registry[DetectorKind] = Registry(
     {
         "onnx": "mllmrisk.detectors.onnx:made",
         "forensic": "mllmrisk.detectors.forensic:made",
+        "http": "mllmrisk.detectors.http:made",
+        "de-fake": "mllmrisk.detectors.de_fake:made",
     },
     {
         "onnx": "cpu",
         "forensic": "cpu",
+        "http": "api",
+        "de-fake": "gen",
     },
 )
 

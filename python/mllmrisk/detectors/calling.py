@@ -139,7 +139,7 @@ class Answer(NamedTuple):
     body: Any
 
 
-class _Again(Exception):
+class _AgainError(Exception):
     """An attempt that came to nothing and may be repeated."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -204,7 +204,7 @@ class Caller:
         )
         try:
             found: Answer | str = retrying(self._once, file)
-        except _Again as again:
+        except _AgainError as again:
             if again.reason in {"unreachable", "timeout"} and not self._answered.is_set():
                 raise UsageError(f"{self._what}: {self._address.url} does not answer ({again.reason})") from None
             return again.reason
@@ -219,7 +219,7 @@ class Caller:
         """One attempt.
 
         Raises:
-            _Again: it came to nothing, and may be repeated.
+            _AgainError: it came to nothing, and may be repeated.
             UsageError: see :meth:`ask`.
         """
         self._pace.wait()
@@ -232,10 +232,10 @@ class Caller:
             billed = 200 <= status < 300
         except self._httpx.TimeoutException as wrong:
             billed = not isinstance(wrong, self._httpx.ConnectTimeout | self._httpx.PoolTimeout)
-            raise _Again("timeout") from None  # the request, which an exception holds, has the key
+            raise _AgainError("timeout") from None  # the request, which an exception holds, has the key
         except self._httpx.RequestError as wrong:
             billed = not isinstance(wrong, self._httpx.ConnectError)
-            raise _Again("unreachable") from None
+            raise _AgainError("unreachable") from None
         finally:
             self.purse.settle(billed=billed)
         return self._understood(status, headers, text)
@@ -255,7 +255,7 @@ class Caller:
             return response.status_code, response.headers, bytes(text)
 
     def _content(self, file: File) -> dict[str, Any]:
-        """httpx's arguments for one request. The file's own name is not told: labels may stand in it."""
+        """The HTTP library's arguments for one request. The file's own name is not told: labels may stand in it."""
         fields, sending = self._address.fields, self._sending
         if sending.how == "multipart":
             return {"data": fields, "files": {sending.field: (f"image{file.suffix}", file.data, file.media)}}
@@ -291,20 +291,18 @@ class Caller:
         body = self._json(text)
         if 200 <= status < 300:
             if body is None:
-                raise _Again("malformed")
+                raise _AgainError("malformed")
             return Answer(status, body)
         said = text[:2000].decode("utf-8", "replace").lower()
         if status == 402 or any(words in said for words in _NO_CREDIT):
             self._spent = "credit_spent"
             return self._spent
         if status in {408, 409, 425, 429} or status >= 500:
-            raise _Again("rate_limited" if status == 429 else "server_error", _retry_after(headers))
+            raise _AgainError("rate_limited" if status == 429 else "server_error", _retry_after(headers))
         if status == 451 or any(word in said for word in _DECLINED):
             return Answer(status, body)
         if status < 400 or status in {401, 403, 404, 405}:
-            raise UsageError(
-                f"{self._what}: {self._address.url} refuses the request ({status}): key, address or model"
-            )
+            raise UsageError(f"{self._what}: {self._address.url} refuses the request ({status}): key, address or model")
         return {413: "too_large", 415: "unsupported"}.get(status, "bad_request")
 
     def _json(self, text: bytes) -> Any:
@@ -317,7 +315,7 @@ class Caller:
             return None
 
     def _may_pass(self, wrong: BaseException) -> bool:
-        return isinstance(wrong, _Again) and (wrong.after or 0.0) <= self._limits.longest_wait
+        return isinstance(wrong, _AgainError) and (wrong.after or 0.0) <= self._limits.longest_wait
 
     def _waiting(self, state: Any) -> float:
         """Seconds: what the service asked for and up to a second more, else exponential with full jitter."""
@@ -364,8 +362,8 @@ def _published(sending: Sending, what: str) -> Sending:
     folder = sending.folder or os.environ.get("MLLMRISK_PUBLIC_FOLDER", "")
     if not prefix.startswith(("http://", "https://")):
         raise UsageError(
-            f"{what} takes the address of a public copy of each image: set MLLMRISK_PUBLIC_IMAGES to where copies named "
-            f"SHA256.jpg (.png, .webp) can be read, and MLLMRISK_PUBLIC_FOLDER to the folder that is served there"
+            f"{what} takes the address of a public copy of each image: set MLLMRISK_PUBLIC_IMAGES to where copies "
+            f"named SHA256.jpg (.png, .webp) can be read, and MLLMRISK_PUBLIC_FOLDER to the folder that is served there"
         )
     return msgspec.structs.replace(sending, prefix=prefix, folder=folder)
 

@@ -20,8 +20,8 @@ import msgspec
 
 from mllmrisk import config, images, perturb
 from mllmrisk.detectors.allowance import Budget, StoppedError
-from mllmrisk.detectors.recipe import Common
 from mllmrisk.detectors.calling import Address, Answer, Caller, File, Key, Limits, Sending
+from mllmrisk.detectors.recipe import Common, Threshold
 from mllmrisk.detectors.recordings import Recorded, Recordings, digest
 from mllmrisk.errors import ImageError, UsageError
 from mllmrisk.records import Score
@@ -61,6 +61,7 @@ class Recipe(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request: Address
     image: Sending
     answer: Reading
+    threshold: Threshold
     key: Key | None = None
     limits: Limits = Limits()
     budget: Budget = Budget()
@@ -90,8 +91,6 @@ class Service:
         caller: the client, with what was spent; None where only recordings answer.
     """
 
-    decision = 0.0
-
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         """Reads the recordings and makes the client; nothing is sent.
 
@@ -100,6 +99,7 @@ class Service:
             folder: where it is.
         """
         self.name = recipe.name
+        self.decision = recipe.threshold.value
         self.thresholds: dict[float, float] = {}
         self.seen: frozenset[str] = frozenset()
         self._answer, self._model = recipe.answer, recipe.request.model
@@ -121,10 +121,10 @@ class Service:
     def score(
         self, images: Sequence[Path | bytes], *, chains: Sequence[str] | None = None, threads: int | None = None
     ) -> list[Score]:
-        """See :class:`~mllmrisk.detectors.base.Detector`; `threads` does not matter: the TOML says how many requests
-        are under way at a time.
+        """See :class:`~mllmrisk.detectors.base.Detector`.
 
-        Native files are sent untouched; with a perturbation chain, the file that the chain ends in is sent.
+        Native files are sent untouched; with a perturbation chain, the file that the chain ends in is sent. `threads`
+        does not matter: the TOML says how many requests are under way at a time.
 
         Returns:
             Unscored for these reasons beside those of unreadable images: `budget_spent`, `credit_spent`,
@@ -188,6 +188,7 @@ class Service:
         try:
             answer = self._ask(request, data, sha256, chain)
         except BaseException as wrong:
+            self._stop(wrong)  # at once: each further call costs
             mine.set_exception(wrong)
             raise
         else:
@@ -203,6 +204,7 @@ class Service:
             file = _file(data, chain)
         except ImageError as wrong:
             return wrong.code
+        self.recordings.ready()
         answer = self.caller.ask(file)
         if isinstance(answer, str):
             return answer

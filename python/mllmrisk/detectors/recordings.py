@@ -72,6 +72,15 @@ class Recordings:
                 self._read_on()
             return self._known.get(request)
 
+    def ready(self) -> None:
+        """Makes sure that an answer can be kept, before it is paid for.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        with self._lock:
+            self._append(b"")
+
     def add(self, recorded: Recorded) -> None:
         """Keeps an answer; it is on the disk when this returns.
 
@@ -79,18 +88,20 @@ class Recordings:
             UsageError: the file cannot be written: the answers that follow would be paid for in vain.
         """
         stamped = msgspec.structs.replace(recorded, at=datetime.now(UTC).isoformat(timespec="seconds"))
-        line = msgspec.json.encode(stamped) + b"\n"
         with self._lock:
             self._known[recorded.request] = stamped
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("ab") as file:
-                    # One write in append mode: lines of two processes do not mix.
-                    file.write(line if self._ends_whole() else b"\n" + line)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as wrong:
-                raise UsageError(f"{self.path}: answers cannot be recorded: {wrong.strerror}") from wrong
+            self._append(msgspec.json.encode(stamped) + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                # One write in append mode: lines of two processes do not mix.
+                file.write(line if not line or self._ends_whole() else b"\n" + line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as wrong:
+            raise UsageError(f"{self.path}: answers cannot be recorded: {wrong.strerror}") from wrong
 
     def __len__(self) -> int:
         return len(self._known)
