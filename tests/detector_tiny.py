@@ -10,7 +10,7 @@ import io
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torchvision import transforms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tomllib
 
@@ -19,7 +20,9 @@ from mllmrisk.detectors.base import Captioning
 from mllmrisk.errors import UsageError
 from mllmrisk.records import Score
 
-PICTURES = [picture(seed, height, width) for seed, (height, width) in enumerate([(40, 52), (90, 33), (32, 32), (64, 200)])]
+PICTURES = [
+    picture(seed, height, width) for seed, (height, width) in enumerate([(40, 52), (90, 33), (32, 32), (64, 200)])
+]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +177,9 @@ def test_a_table_takes_the_place_of_blip(detector, folder, tmp_path):
     rows = [{"sha256": sha256(data), "caption": f"picture {i}", "other": 1} for i, data in enumerate(PICTURES)]
     (tmp_path / "copy" / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     subject = make()
-    assert subject.captioned(PICTURES) == detector.holding({r["sha256"]: r["caption"] for r in rows}).captioned(PICTURES)
+    assert subject.captioned(PICTURES) == detector.holding({r["sha256"]: r["caption"] for r in rows}).captioned(
+        PICTURES
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ def test_a_table_takes_the_place_of_blip(detector, folder, tmp_path):
         ('{"sha256": "ab", "caption": "x"}', "line 1: sha256 is 64"),
         ('\n{"caption": "x"}', "line 2"),
         ("nonsense", "line 1"),
-        ('{"sha256": "%s", "caption": "x"}\n{"sha256": "%s", "caption": "y"}' % ("a" * 64, "a" * 64), "a second caption"),
+        ("\n".join(json.dumps({"sha256": "a" * 64, "caption": text}) for text in "xxy"), "line 3: a second caption"),
     ],
 )
 def test_a_table_that_cannot_be_read(tmp_path, text, message):
@@ -247,7 +252,7 @@ class Bomb:
         self.path = path
 
     def __reduce__(self):
-        return (open, (str(self.path), "x"))
+        return (os.mkdir, (str(self.path),))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +279,7 @@ def test_known_answers_are_asked_for_first(folder, tmp_path):
     probe = tomllib.loads((folder / "de-fake.toml").read_text(encoding="utf-8"))["probe"]
     assert {row["image"] for row in probe} == {"ellipse", "gradient"}
     wrong = [probe[0], {**probe[1], "logit": probe[1]["logit"] + 1}]
-    with pytest.raises(UsageError, match="not to be trusted here: .* of 'gradient'"):
+    with pytest.raises(UsageError, match=r"not to be trusted here: .* of 'gradient'"):
         changed(folder, tmp_path, probe=wrong)()
 
 

@@ -7,6 +7,7 @@ import email.utils
 import hashlib
 import json
 import math
+import signal
 import threading
 import time
 from pathlib import Path
@@ -267,6 +268,34 @@ def test_what_no_later_image_would_survive_ends_the_call_and_tells_no_key(bad):
             subject.score([picture(0)])
     assert len(service.asked) == 1
     assert KEY not in str(refused.value) + repr(refused.value.__cause__) + subject.version
+
+
+def test_answers_under_way_when_another_call_ends_it_all_are_kept():
+    both = threading.Barrier(2)
+
+    def answer(asked):
+        both.wait(timeout=10)
+        return error(401) if asked.parts["file"][1] == picture(0) else said(0.4)._replace(slow=0.2)
+
+    with serving(answer) as service:
+        subject = detector(service, limits={"parallel": 2})
+        with pytest.raises(UsageError, match="refuses the request"):
+            subject.score([picture(seed) for seed in range(4)])
+        assert len(service.asked) == 2
+    assert detector(service.url, replay="only").score([picture(1)]) == [scored(0.4)]
+
+
+def test_an_interrupt_ends_the_wait_and_the_detector():
+    with serving(said(0.4)._replace(slow=3.0)) as service:
+        subject = detector(service)
+        alarm = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+        alarm.start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            subject.score([picture(0), picture(1)])
+        assert time.monotonic() - begun < 2
+        with pytest.raises(UsageError, match="was stopped"):
+            subject.score([picture(0)])
 
 
 def test_a_service_that_was_never_there():

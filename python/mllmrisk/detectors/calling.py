@@ -211,8 +211,11 @@ class Caller:
         return found
 
     def stop(self) -> None:
-        """Wakes all who wait and closes connections, for good."""
+        """Lets no further request go out, for good, and wakes all who wait; answers under way still come."""
         self._pace.stop()
+
+    def close(self) -> None:
+        """Closes connections, whatever is under way."""
         self._client.close()
 
     def _once(self, file: File) -> Answer | str:

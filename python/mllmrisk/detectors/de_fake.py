@@ -195,8 +195,8 @@ class DeFake:
         """An image after its chain, with the caption that is given for it (empty where BLIP makes it); or a reason."""
         try:
             data = source if isinstance(source, bytes) else source.read_bytes()
-            text: str | None = ""
-            if self._blip is None and (text := self._captions.get(hashlib.sha256(data).hexdigest())) is None:
+            text = "" if self._blip else self._captions.get(hashlib.sha256(data).hexdigest())
+            if text is None:
                 return "no_caption"
             pixels = images.decode(data)
             return pixels if chain == "native" else perturb.apply(pixels, chain), text

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ from mllmrisk.records import Score
 LOGIT_EDGE = 40.0
 #: Answers without a number at the TOML's path, before any with one, after which the path is held to be wrong.
 GIVE_UP = 3
+#: Seconds after which an interrupt is heeded at the latest: one that comes just before a wait does not end it.
+_HEED = 0.2
 
 _MEDIA = {"JPEG": ("image/jpeg", ".jpg"), "PNG": ("image/png", ".png"), "WebP": ("image/webp", ".webp")}
 
@@ -140,27 +142,34 @@ class Service:
             raise self._wrong
         before = ["native"] * len(images) if chains is None else [perturb.canonical(chain) for chain in chains]
         pool = ThreadPoolExecutor(self._parallel)
+        waits = True  # answers under way are paid for, and recorded
         try:
             tasks = [pool.submit(self._one, image, chain) for image, chain in zip(images, before, strict=True)]
+            while wait(tasks, _HEED).not_done:
+                pass
             return [task.result() for task in tasks]
         except BaseException as wrong:
             self._stop(wrong)
+            waits = isinstance(wrong, Exception)
             if isinstance(wrong, StoppedError) and self._wrong:
                 raise self._wrong from None
             raise
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            if self.caller and not waits:
+                self.caller.close()
+            pool.shutdown(wait=waits, cancel_futures=True)
 
     def _stop(self, wrong: BaseException) -> None:
-        """Ends all calls, for good: no later image would fare better, or the user has interrupted."""
+        """No further call goes out: no later image would fare better, or the user has interrupted."""
         with self._lock:
-            if self._wrong is None:
-                stopped = UsageError(f"{self._what} was stopped: load it again")
-                self._wrong = wrong if isinstance(wrong, UsageError) else stopped
+            stopped = UsageError(f"{self._what} was stopped: load it again")
+            self._wrong = self._wrong or (wrong if isinstance(wrong, UsageError) else stopped)
         if self.caller:
             self.caller.stop()
 
     def _one(self, image: Path | bytes, chain: str) -> Score:
+        if self._wrong:
+            raise StoppedError
         try:
             data = image if isinstance(image, bytes) else image.read_bytes()
         except OSError:
