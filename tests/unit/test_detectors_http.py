@@ -10,6 +10,7 @@ import math
 import signal
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -548,3 +549,15 @@ def test_a_packaged_service_without_its_key_names_the_variable_and_replays(monke
         detectors.load(name)
     monkeypatch.setenv("MLLMRISK_REPLAY", "only")
     assert detectors.load(name).score([picture(0)]) == [Score(None, "not_recorded")]
+
+
+def test_the_example_of_the_documentation_is_a_detector(monkeypatch):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "detector-services.md").read_text(encoding="utf-8")
+    example = tomllib.loads(text.split("```toml\n")[1].split("```")[0])
+    monkeypatch.setenv(example["key"]["env"], KEY)
+    with serving(Answer({"results": [{"scores": {"human": 25}}]})) as service:
+        example["request"]["url"] = service.url
+        assert made(example, Path()).score([picture(0)])[0].value == pytest.approx(math.log(3))
+    (asked,) = service.asked
+    assert asked.json["input"][0]["image"].startswith("data:image/png;base64,")
+    assert asked.json["model"] == "2025-06"
