@@ -329,6 +329,7 @@ def test_no_key(monkeypatch):
         ({"request": {"url": "ftp://example.org"}}, "no web address"),
         ({"request": {"url": "https://me:pw@example.org"}}, "must not hold credentials"),
         ({"request": {"url": "http://example.org"}}, "unencrypted to example.org"),
+        ({"request": {"fields": {"a": {"b": 1}}}}, "single values"),
         ({"budget": {"money": 5.0}}, "needs the `price`"),
         ({"budget": {"calls": -1}}, "cannot be negative"),
         ({"limits": {"attempts": 0}}, "at least 1"),

@@ -169,6 +169,9 @@ class Caller:
         self._what, self._address, self._limits = what, address, limits
         self._sending = _published(sending, what)
         _check(address, secret=key is not None, what=what)
+        flat = sending.how in {"multipart", "raw"} or address.method == "GET"
+        if flat and any(isinstance(value, dict | list) for value in address.fields.values()):
+            raise UsageError(f"{what}: fields of a form or a query are single values; only JSON has tables in it")
         self._key = os.environ.get(key.env, "").strip() if key else ""
         if key and not self._key:
             raise UsageError(
