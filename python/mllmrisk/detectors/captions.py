@@ -78,9 +78,15 @@ class Blip:
         self._prompt = self._words(how.prompt)["input_ids"]
         size = self._model.config.vision_config.image_size
         self._resized = how.input.size != (size, size)
-        self._search = optional("transformers", what, "gen").GenerationConfig(
-            num_beams=how.beams, min_length=how.shortest, max_length=how.longest, do_sample=False
-        )
+        self._search = {
+            "num_beams": how.beams,
+            "min_length": how.shortest,
+            "max_length": how.longest,
+            "do_sample": False,
+            "length_penalty": 1.0,
+            "repetition_penalty": 1.0,
+            "early_stopping": False,
+        }
 
     def captions(self, pictures: Sequence[Pixels]) -> list[str]:
         """Captions of at most `batch` pictures, (h, w, 3) uint8, without the prompt."""
@@ -91,7 +97,7 @@ class Blip:
                 # BLIP puts its own first token in place of the tokenizer's, and takes the last off.
                 input_ids=self._torch.tensor([self._prompt] * self._batch, device=self._device),
                 interpolate_pos_encoding=self._resized,
-                generation_config=self._search,
+                **self._search,
             )
         # That first token is one that a tokenizer of BERT need not know.
         texts = [
