@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, inference
+from mllmrisk import config, images, inference
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
-from mllmrisk.detectors.preprocessing import Prepared, prepare
 from mllmrisk.detectors.recipe import Output, Probe, Recipe
 from mllmrisk.errors import UsageError
 from mllmrisk.pictures import PICTURES
@@ -107,7 +106,8 @@ class OnnxDetector:
 
         Args:
             images: paths or encoded bytes.
-            chains: perturbation chains, one per image, applied to the decoded pixels before anything else.
+            chains: perturbation chains, one per image, applied to the decoded pixels before anything else; random steps
+                of the i-th draw from i, as in :func:`mllmrisk.features.extract`.
             threads: of the core, for decoding and preparing; scores do not depend on it.
 
         Returns:
@@ -184,17 +184,17 @@ class Network:
 
     def _prepared(
         self, pictures: Sequence[Picture], chains: Sequence[str] | None, threads: int | None
-    ) -> Iterator[tuple[Prepared, int]]:
+    ) -> Iterator[tuple[images.Prepared, int]]:
         """The model's input part by part, each with its number of pictures; the next one is made meanwhile."""
         step = 1 if self._input.crop_mode in ("full", "tiles") else self._input.batch
         how = self._input.preprocessing()
         plain = None if chains is None else [None if chain == "native" else chain for chain in chains]
 
-        def start(at: int) -> Future[Prepared] | None:
+        def start(at: int) -> Future[images.Prepared] | None:
             if at >= len(pictures):
                 return None
             part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
-            return ahead.submit(prepare, part, how, chains=own, threads=threads)
+            return ahead.submit(images.prepare, part, how, chains=own, threads=threads, seed=at)
 
         with ThreadPoolExecutor(1) as ahead:
             pending = start(0)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from mllmrisk.detectors.preprocessing import Preprocessing
+from mllmrisk.images import Preprocessing
 from mllmrisk.pictures import PICTURES
 
 #: Words that name a column of an output, lower case.
