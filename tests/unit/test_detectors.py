@@ -250,6 +250,24 @@ def test_chains_come_before_everything_else(tmp_path):
     assert plain != blurred
 
 
+def test_a_detector_looks_through_its_own_chain_after_the_callers(tmp_path):
+    table = tiny.recipe() | {"chain": "resize:0.5"}
+    detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), table)))
+    plain = detectors.load(str(tiny.write(tmp_path / "plain", tiny.network(), tiny.recipe())))
+    image = [tiny.png(tiny.pixels(8))]
+    assert scores(detector, image) == scores(plain, image, chains=["resize:0.5"])
+    assert scores(detector, image, chains=["blur:2.0"]) == scores(plain, image, chains=["blur:2.0+resize:0.5"])
+    assert detector.version != plain.version
+
+
+def test_a_chain_with_chance_in_it_draws_by_the_place_of_the_image(tmp_path):
+    detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), tiny.recipe(input={"batch": 2}))))
+    image = [tiny.png(tiny.pixels(8))]
+    once = scores(detector, image * 5, chains=["noise:8"] * 5, threads=1)
+    assert len(set(once)) == 5
+    assert scores(detector, image * 3, chains=["noise:8"] * 3, threads=3) == once[:3]
+
+
 def test_what_cannot_be_read_is_unscored_with_its_reason_in_its_place(tmp_path):
     table = tiny.recipe(input={"minimum": 32})
     detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), table)))
@@ -490,7 +508,7 @@ def test_the_next_batch_is_made_while_the_model_runs(tmp_path, monkeypatch):
     detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), tiny.recipe(input={"batch": 2}))))
     begun = [threading.Event() for _ in range(4)]
     calls = iter(range(4))
-    prepare, run = onnx_kind.images.prepare, inference.run
+    prepare, run = onnx_kind.prepare, inference.run
 
     def announcing(*args, **kwargs):
         begun[next(calls)].set()
@@ -504,7 +522,7 @@ def test_the_next_batch_is_made_while_the_model_runs(tmp_path, monkeypatch):
         assert following == 4 or begun[following].wait(timeout=20)
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(onnx_kind.images, "prepare", announcing)
+    monkeypatch.setattr(onnx_kind, "prepare", announcing)
     monkeypatch.setattr(inference, "run", waiting)
     images = [tiny.png(tiny.pixels(seed)) for seed in range(7)]
     assert len(scores(detector, images)) == 7
