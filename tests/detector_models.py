@@ -1,4 +1,4 @@
-"""Tiny networks as ONNX detectors, and what they must answer by NumPy: the path of published weights in milliseconds."""
+"""Tiny networks as ONNX detectors, with their answers by NumPy: the path of published weights in milliseconds."""
 
 from __future__ import annotations
 
