@@ -108,12 +108,13 @@ class OnnxDetector:
         Args:
             images: paths or encoded bytes.
             chains: perturbation chains, one per image, applied to the decoded pixels before anything else, the
-                detector's own chain among it; random steps of the i-th draw from i, as in `mllmrisk.features.extract`.
+                detector's own chain among it.
             threads: of the core, for decoding and preparing; scores do not depend on it.
 
         Returns:
             For each image its raw score, the mean over its tiles; an image that cannot be read or is too small is
-            unscored with the :class:`~mllmrisk.errors.ImageError`'s code.
+            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th image
+            draws from i, as in :func:`mllmrisk.features.extract`.
         """
         began, busy = time.perf_counter(), self._network.seconds
         before = ["native"] * len(images) if chains is None else chains
