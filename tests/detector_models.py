@@ -1,11 +1,10 @@
-"""Tiny networks as ONNX detectors, with what they must answer computed by NumPy: the path of published weights, in
-milliseconds.
-"""
+"""Tiny networks as ONNX detectors, with their answers by NumPy: the path of published weights in milliseconds."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from mllmrisk.detectors import card
 from mllmrisk.detectors import onnx as detectors_onnx
+from mllmrisk.records import Score
 
 CHANNELS = 5
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,8 +40,10 @@ def network(
     layout: str = "NCHW",
     names: tuple[str, str] = ("pixel_values", "logits"),
 ) -> bytes:
-    """Convolution, ReLU, then: `pooled`, mean and linear layer, (n, columns); `map`, a logit per pixel, (n, 1, h, w);
-    `embedding`, the means, (n, CHANNELS).
+    """Convolution and ReLU, then what `output` says.
+
+    `pooled`: mean and linear layer, (n, columns); `map`: a logit per pixel, (n, 1, h, w); `embedding`: the means,
+    (n, CHANNELS).
     """
     parts = weights(columns, seed)
     image = [batch, 3, "h", "w"] if layout == "NCHW" else [batch, "h", "w", 3]
@@ -151,3 +153,17 @@ def png(image: np.ndarray) -> bytes:
 def sha256(path: Path) -> str:
     """Of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Outside:
+    """What an outside package registers: no TOML, no argument, no `decision`."""
+
+    def __init__(self) -> None:
+        self.name, self.version, self.seen = "theirs", "1", frozenset[str]()
+        self.thresholds: dict[float, float] = {}
+
+    def score(
+        self, images: Sequence[Path | bytes], *, chains: Sequence[str] | None = None, threads: int | None = None
+    ) -> list[Score]:
+        """The length of the file."""
+        return [Score(float(len(image if isinstance(image, bytes) else image.read_bytes()))) for image in images]

@@ -1,5 +1,6 @@
 """The declarative registry of detectors: every packaged TOML, and tiny real networks through the whole path."""
 
+import importlib.metadata
 import json
 import math
 import threading
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import detector_models as tiny
-from mllmrisk import config, detectors, inference, pictures
+from mllmrisk import config, detectors, inference, pictures, registry
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors import onnx as onnx_kind
 from mllmrisk.detectors.base import Timing
@@ -250,6 +251,24 @@ def test_chains_come_before_everything_else(tmp_path):
     assert plain != blurred
 
 
+def test_a_detector_looks_through_its_own_chain_after_the_callers(tmp_path):
+    table = tiny.recipe() | {"chain": "resize:0.5"}
+    detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), table)))
+    plain = detectors.load(str(tiny.write(tmp_path / "plain", tiny.network(), tiny.recipe())))
+    image = [tiny.png(tiny.pixels(8))]
+    assert scores(detector, image) == scores(plain, image, chains=["resize:0.5"])
+    assert scores(detector, image, chains=["blur:2.0"]) == scores(plain, image, chains=["blur:2.0+resize:0.5"])
+    assert detector.version != plain.version
+
+
+def test_a_chain_with_chance_in_it_draws_by_the_place_of_the_image(tmp_path):
+    detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), tiny.recipe(input={"batch": 2}))))
+    image = [tiny.png(tiny.pixels(8))]
+    once = scores(detector, image * 5, chains=["noise:8"] * 5, threads=1)
+    assert len(set(once)) == 5
+    assert scores(detector, image * 3, chains=["noise:8"] * 3, threads=3) == once[:3]
+
+
 def test_what_cannot_be_read_is_unscored_with_its_reason_in_its_place(tmp_path):
     table = tiny.recipe(input={"minimum": 32})
     detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), table)))
@@ -357,6 +376,50 @@ def test_weights_in_a_package_that_is_not_installed_name_the_package(tmp_path):
     with pytest.raises(MissingExtraError, match=r"mllmrisk\[(cpu,)?judges\]"):
         places.content(msgspec.structs.replace(place, extra="judges"), "x", tmp_path)
     assert not places.here(place, "x", tmp_path)
+
+
+def _on_hub(tmp_path, monkeypatch) -> tuple[dict, dict]:
+    """A tiny detector whose model is in a hub's local cache, laid out as the hub's client does."""
+    import huggingface_hub.constants
+
+    commit = "0123456789" * 4
+    snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / commit / "onnx"
+    table = tomllib.loads(tiny.write(tmp_path, tiny.network(), tiny.recipe()).read_text())
+    snapshot.mkdir(parents=True)
+    (tmp_path / "tiny.onnx").rename(snapshot / "model.onnx")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return table, {"repo": "someone/tiny", "commit": commit, "file": "onnx/model.onnx"}
+
+
+def test_weights_on_the_hub_are_taken_from_its_cache_at_their_commit(tmp_path, monkeypatch):
+    table, hub = _on_hub(tmp_path, monkeypatch)
+    digest = table["model"]["sha256"]
+    (tmp_path / "tiny.toml").write_text(card.toml(table | {"model": {"hub": hub, "sha256": digest}}))
+    assert len(scores(detectors.load(str(tmp_path / "tiny.toml")), [tiny.png(tiny.pixels(0))])) == 1
+    assert places.here(msgspec.convert({"hub": hub, "sha256": digest}, Model), "tiny", tmp_path)
+    elsewhere = {**hub, "commit": "f" * 40}
+    (tmp_path / "tiny.toml").write_text(card.toml(table | {"model": {"hub": elsewhere, "sha256": digest}}))
+    with pytest.raises(UsageError, match="someone/tiny at ffffffffffff cannot be fetched"):
+        detectors.load(str(tmp_path / "tiny.toml"))
+    assert not places.here(msgspec.convert({"hub": elsewhere, "sha256": digest}, Model), "tiny", tmp_path)
+
+
+def test_a_branch_of_the_hub_is_no_place(tmp_path, monkeypatch):
+    _, hub = _on_hub(tmp_path, monkeypatch)
+    with pytest.raises(msgspec.ValidationError, match="whole commit"):
+        msgspec.convert({"hub": {**hub, "commit": "main"}, "sha256": "0" * 64}, Model)
+
+
+def test_a_detector_of_another_package_is_made_without_an_argument(monkeypatch):
+    point = importlib.metadata.EntryPoint("theirs", "detector_models:Outside", "mllmrisk.detectors")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    assert "theirs" in detectors.DETECTORS.names()
+    loaded = detectors.load("theirs", device="cuda:3")
+    assert loaded.score([b"abc"]) == [Score(3.0)]
+    assert detectors.restrictions("theirs") == ""
+    assert detectors.weights_here("theirs") is None
+    with pytest.raises(UsageError, match="another package"):
+        detectors.describe("theirs")
 
 
 # -- the version -----------------------------------------------------------------------------------------------------
@@ -490,7 +553,7 @@ def test_the_next_batch_is_made_while_the_model_runs(tmp_path, monkeypatch):
     detector = detectors.load(str(tiny.write(tmp_path, tiny.network(), tiny.recipe(input={"batch": 2}))))
     begun = [threading.Event() for _ in range(4)]
     calls = iter(range(4))
-    prepare, run = onnx_kind.images.prepare, inference.run
+    prepare, run = onnx_kind.prepare, inference.run
 
     def announcing(*args, **kwargs):
         begun[next(calls)].set()
@@ -504,7 +567,7 @@ def test_the_next_batch_is_made_while_the_model_runs(tmp_path, monkeypatch):
         assert following == 4 or begun[following].wait(timeout=20)
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(onnx_kind.images, "prepare", announcing)
+    monkeypatch.setattr(onnx_kind, "prepare", announcing)
     monkeypatch.setattr(inference, "run", waiting)
     images = [tiny.png(tiny.pixels(seed)) for seed in range(7)]
     assert len(scores(detector, images)) == 7

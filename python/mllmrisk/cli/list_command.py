@@ -65,13 +65,6 @@ def _generator_facts(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _expander_facts(table: dict[str, Any]) -> dict[str, Any]:
-    from mllmrisk.prompts.expansion import KINDS as EXPANDER_KINDS
-
-    kind = str(table["kind"])
-    return {"kind": kind, "extra": EXPANDER_KINDS.extra(kind), "licence": table.get("licence", "")}
-
-
 def _detectors() -> Rows:
     """The registry's names with what their TOMLs say; `weights`: here, not here, or null for a service."""
     from mllmrisk import detectors
@@ -95,6 +88,13 @@ def _detectors() -> Rows:
             }
         )
     return rows
+
+
+def _expander_facts(table: dict[str, Any]) -> dict[str, Any]:
+    from mllmrisk.prompts.expansion import KINDS as EXPANDER_KINDS
+
+    kind = str(table["kind"])
+    return {"kind": kind, "extra": EXPANDER_KINDS.extra(kind), "licence": table.get("licence", "")}
 
 
 def _registered(word: str, known: Rows) -> Rows:

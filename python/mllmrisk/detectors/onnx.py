@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, images, inference
+from mllmrisk import config, inference, perturb
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
 from mllmrisk.detectors.recipe import Output, Probe, Recipe
 from mllmrisk.errors import UsageError
+from mllmrisk.images import Prepared, prepare
 from mllmrisk.pictures import PICTURES
 from mllmrisk.records import Score
 
@@ -106,16 +107,19 @@ class OnnxDetector:
 
         Args:
             images: paths or encoded bytes.
-            chains: perturbation chains, one per image, applied to the decoded pixels before anything else; random steps
-                of the i-th draw from i, as in :func:`mllmrisk.features.extract`.
+            chains: perturbation chains, one per image, applied to the decoded pixels before anything else, the
+                detector's own chain among it.
             threads: of the core, for decoding and preparing; scores do not depend on it.
 
         Returns:
             For each image its raw score, the mean over its tiles; an image that cannot be read or is too small is
-            unscored with the :class:`~mllmrisk.errors.ImageError`'s code.
+            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th image
+            draws from i, as in :func:`mllmrisk.features.extract`.
         """
         began, busy = time.perf_counter(), self._network.seconds
-        logits = self._network.logits(images, chains=chains, threads=threads)
+        before = ["native"] * len(images) if chains is None else chains
+        joined = [perturb.joined(chain, self.recipe.chain) for chain in before]
+        logits = self._network.logits(images, chains=joined, threads=threads)
         self.timing = Timing(
             self.timing.session_seconds + self._network.seconds - busy,
             self.timing.wall_seconds + time.perf_counter() - began,
@@ -184,17 +188,17 @@ class Network:
 
     def _prepared(
         self, pictures: Sequence[Picture], chains: Sequence[str] | None, threads: int | None
-    ) -> Iterator[tuple[images.Prepared, int]]:
+    ) -> Iterator[tuple[Prepared, int]]:
         """The model's input part by part, each with its number of pictures; the next one is made meanwhile."""
         step = 1 if self._input.crop_mode in ("full", "tiles") else self._input.batch
         how = self._input.preprocessing()
         plain = None if chains is None else [None if chain == "native" else chain for chain in chains]
 
-        def start(at: int) -> Future[images.Prepared] | None:
+        def start(at: int) -> Future[Prepared] | None:
             if at >= len(pictures):
                 return None
             part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
-            return ahead.submit(images.prepare, part, how, chains=own, threads=threads, seed=at)
+            return ahead.submit(prepare, part, how, chains=own, threads=threads, seed=at)
 
         with ThreadPoolExecutor(1) as ahead:
             pending = start(0)
