@@ -191,7 +191,7 @@ def test_near_duplicates_of_many_hashes():
 
 
 def test_near_duplicates_refuse_what_cannot_be():
-    with pytest.raises(ValueError, match="groups must be 3|groups: must be 3"):
+    with pytest.raises(ValueError, match="groups: must be 3 numbers"):
         images.near_duplicates(np.zeros(3, np.uint64), 1, np.zeros(2, np.int64))
     with pytest.raises(ValueError, match="one picture"):
         images.near_duplicates(np.zeros(6_000, np.uint64), 1)
