@@ -20,13 +20,16 @@ class Architecture(NamedTuple):
     """How the network of one detector is made.
 
     Attributes:
-        config: the published sizes; a smaller one of the same type gives a small twin of the same structure.
+        config: the published sizes; a smaller one of the same type gives a small twin of the same structure. Its
+            `image` is the side of the input.
         module: config → `torch.nn.Module` with random weights. It maps the inputs that the detector's TOML describes
             to raw logits.
         state: the published file's tensors, the encoder's (empty where `encoder` is false) and the config → the state
             dict of that module, complete.
         encoder: whether the published file holds a head only, so that the frozen encoder comes from a second place.
         where_encoder: where that encoder is published; "" if there is none.
+        resized: the published file's tensors and a config → the config with the sizes that differ between files of one
+            author (224 or 384 px); the same config elsewhere.
     """
 
     config: Any
@@ -34,6 +37,7 @@ class Architecture(NamedTuple):
     state: Callable[[State, State, Any], dict[str, Any]]
     encoder: bool = False
     where_encoder: str = ""
+    resized: Callable[[State, Any], Any] = lambda _, config: config
 
 
 _HERE = "mllmrisk.detectors.architectures"
@@ -55,3 +59,6 @@ ARCHITECTURES: Registry[Architecture] = Registry(
     dict.fromkeys(("c2p-clip", "clipdet", "drct-clip", "npr", "univfd"), "gen")
     | dict.fromkeys(("aide", "community-forensics", "dda", "drct-convnext"), "finetune"),
 )
+
+#: Published detectors that are an image classifier of transformers, as `save_pretrained` writes it.
+CLASSIFIERS = frozenset({"aiornot-siglip2"})

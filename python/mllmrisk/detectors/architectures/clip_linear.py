@@ -15,8 +15,13 @@ from mllmrisk.detectors.architectures.weights import prefixed, under
 class ClipLinear(NamedTuple):
     """Config: the tower, and whether embeddings are brought to length 1 before the linear layer."""
 
-    tower: Tower = Tower()  # noqa: RUF009 (immutable)
+    tower: Tower = Tower()
     unit_length: bool = False
+
+    @property
+    def image(self) -> int:
+        """Side of the input, px."""
+        return self.tower.image
 
 
 class LinearOnClip(nn.Module):

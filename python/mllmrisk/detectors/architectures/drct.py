@@ -26,8 +26,13 @@ class ConvNext(NamedTuple):
 class Clip(NamedTuple):
     """Config of the CLIP variant."""
 
-    tower: Tower = Tower()  # noqa: RUF009 (immutable)
+    tower: Tower = Tower()
     embedding: int = 1024
+
+    @property
+    def image(self) -> int:
+        """Side of the input, px."""
+        return self.tower.image
 
 
 class DrctConvNext(nn.Module):

@@ -14,8 +14,9 @@ from mllmrisk.detectors.architectures.residual import EXPANSION, stage
 
 
 class Sizes(NamedTuple):
-    """Config: width of the stem, blocks of the two stages."""
+    """Config: side of the input (the network takes any even one), width of the stem, blocks of the two stages."""
 
+    image: int = 256
     width: int = 64
     blocks: tuple[int, int] = (3, 4)
 

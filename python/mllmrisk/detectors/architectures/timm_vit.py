@@ -47,8 +47,16 @@ def _as_it_is(state: State, _: State, __: Vit) -> dict[str, Any]:
     return dict(state)
 
 
-#: Park and Owens 2025, `OwensLab/commfor-model-384`. github.com/JeongsooP/Community-Forensics
-COMMUNITY_FORENSICS = Architecture(Vit(384, 16, 384, 12, 6), OneLogit, _as_it_is)
+def _of_this_side(state: State, sizes: Vit) -> Vit:
+    """Published at 384 px and at 224 px: the position embeddings tell which."""
+    positions = state.get("vit.pos_embed")
+    if positions is None:
+        return sizes
+    return sizes._replace(image=round((positions.shape[1] - 1) ** 0.5) * sizes.patch)
+
+
+#: Park and Owens 2025, `OwensLab/commfor-model-384` and `-224`. github.com/JeongsooP/Community-Forensics
+COMMUNITY_FORENSICS = Architecture(Vit(384, 16, 384, 12, 6), OneLogit, _as_it_is, resized=_of_this_side)
 
 
 class DinoLinear(nn.Module):

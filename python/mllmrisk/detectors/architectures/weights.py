@@ -111,9 +111,7 @@ def fill(module: Any, state: State, *, what: str) -> None:
         raise UsageError(f"{what}: these weights are of another network: {'; '.join(parts)}")
     for name, tensor in wanted.items():
         if tensor.shape != state[name].shape:
-            raise UsageError(
-                f"{what}: {name} has shape {tuple(state[name].shape)}, the network {tuple(tensor.shape)}"
-            )
+            raise UsageError(f"{what}: {name} has shape {tuple(state[name].shape)}, the network {tuple(tensor.shape)}")
     module.load_state_dict(dict(state), strict=True)
 
 
