@@ -1,7 +1,7 @@
 """AIDE (Yan 2025): noise residuals of four chosen patches, and the meaning of the whole image.
 
-github.com/shilinyan99/AIDE. The patches are the two with the lowest and the two with the highest frequencies; choosing
-them is no part of the network (`mllmrisk.images.patches`). Their enlargement to 256 px is.
+github.com/shilinyan99/AIDE. The patches are the two windows with the lowest and the two with the highest frequencies,
+enlarged; choosing and enlarging them is no part of the network (`mllmrisk.images.patches`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757771
 
 
 class Sizes(NamedTuple):
-    """Config: the side that patches are enlarged to and that the image has, two ResNets, a ConvNeXt, the head."""
+    """Config: the side of image and patches (the network takes others), two ResNets, a ConvNeXt, the head."""
 
     image: int = 256
-    patch: int = 32
     width: int = 64
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     depths: tuple[int, ...] = (3, 4, 30, 3)
@@ -55,7 +54,7 @@ class ResidualNet(nn.Module):
 
 
 class AideNet(nn.Module):
-    """Patches (n, 4, 3, patch, patch) and the image (n, 3, image, image) → logits (n, 2): real, fake.
+    """Patches (n, 4, 3, 256, 256) and the image (n, 3, image, image) → logits (n, 2): real, fake.
 
     The order of the patches is the author's: lowest, highest, second lowest, second highest. Both inputs are
     normalised by ImageNet's mean and deviation.
@@ -75,7 +74,6 @@ class AideNet(nn.Module):
         residual = (sizes.width << (len(sizes.blocks) - 1)) * EXPANSION
         self.fc.fc1 = nn.Linear(residual + sizes.projection, sizes.hidden)
         self.fc.fc2 = nn.Linear(sizes.hidden, 2)
-        self._side = sizes.image
         (mean, std), (clip_mean, clip_std) = (map(torch.tensor, pair) for pair in (_IMAGENET, _CLIP))
         self.register_buffer("_gain", (std / clip_std).view(3, 1, 1), persistent=False)
         self.register_buffer("_shift", ((mean - clip_mean) / clip_std).view(3, 1, 1), persistent=False)
@@ -84,15 +82,11 @@ class AideNet(nn.Module):
         """As the class says."""
         whole = self.openclip_convnext_xxl(pixel_values * self._gain + self._shift).mean(dim=(2, 3))
         noise = sum(
-            net(self._residuals(patches[:, i]))
+            net(self.hpf.hpf(patches[:, i]))
             for i, net in enumerate((self.model_min, self.model_max, self.model_min, self.model_max))
         )
         joint = torch.cat([self.convnext_proj(whole), noise / 4], dim=1)
         return self.fc.fc2(functional.gelu(self.fc.fc1(joint)))
-
-    def _residuals(self, patch: Tensor) -> Tensor:
-        side = (self._side, self._side)
-        return self.hpf.hpf(functional.interpolate(patch, side, mode="bilinear", align_corners=False))
 
 
 def _state(state: State, _: State, __: Sizes) -> dict[str, Any]:
