@@ -124,7 +124,7 @@ def c2p_clip(folder: Path) -> Twin:
         return fc(found / found.norm(p=2, dim=-1, keepdim=True))
 
     steps = (transforms.Resize(32), transforms.CenterCrop(32))
-    return Twin(folder / "c2p.pth", clip_linear.ClipLinear(TOWER, True), _scorer(network, *steps, norm=CLIP))
+    return Twin(folder / "c2p.pth", clip_linear.ClipLinear(TOWER, unit_length=True), _scorer(network, *steps, norm=CLIP))
 
 
 def clipdet(folder: Path) -> Twin:

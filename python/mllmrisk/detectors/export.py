@@ -324,6 +324,7 @@ def _of_classifier(folder: Path, table: dict[str, Any], path: Path, pictures: Se
     key = table["input"].get("name", "pixel_values")
     if key != "pixel_values":
         raise UsageError(f"{table['name']}: transformers calls its input pixel_values, not {key}")
+    table["input"] = {"name": key, **found.preprocessing}  # the folder's own processor has the last word
     training = {"architecture": "transformers", "weights": {"name": folder.name, "sha256": found.version}}
     return export(
         found.module,
