@@ -50,10 +50,12 @@ class Twin(NamedTuple):
     encoder: Path | None = None
 
 
-def _lively(module: nn.Module, seed: int = 0) -> nn.Module:
+def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights, and statistics of batch normalisation, under which two pictures get two answers."""
     generator = torch.Generator().manual_seed(seed)
     for name, part in module.named_parameters():
+        if not part.is_floating_point():
+            continue
         if part.dim() < 2:
             centre = 0.0 if name.endswith("bias") else 1.0
             part.data = centre + 0.2 * torch.randn(part.shape, generator=generator)
@@ -87,7 +89,7 @@ def _clip(seed: int, act: str = "quick_gelu") -> Any:
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     text |= {"vocab_size": 50, "bos_token_id": 48, "eos_token_id": 49}
     config = CLIPConfig(vision_config={**_VISION, "hidden_act": act}, text_config=text, projection_dim=16)
-    return _lively(CLIPModel(config), seed)
+    return lively(CLIPModel(config), seed)
 
 
 def _openai(model: Any) -> dict[str, torch.Tensor]:
@@ -107,7 +109,7 @@ def _embedding(model: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def univfd(folder: Path) -> Twin:
-    model, fc = _clip(1), _lively(nn.Linear(16, 1), 2)
+    model, fc = _clip(1), lively(nn.Linear(16, 1), 2)
     model.save_pretrained(folder / "encoder")
     torch.save(fc.state_dict(), folder / "fc_weights.pth")
     score = _scorer(lambda x: fc(_embedding(model, x)), transforms.CenterCrop(32), norm=CLIP)
@@ -115,7 +117,7 @@ def univfd(folder: Path) -> Twin:
 
 
 def c2p_clip(folder: Path) -> Twin:
-    model, fc = _clip(3), _lively(nn.Linear(16, 1), 4)
+    model, fc = _clip(3), lively(nn.Linear(16, 1), 4)
     state = {f"model.{name}": part for name, part in model.state_dict().items() if name.startswith("vis")}
     torch.save(state | {"model.fc.weight": fc.weight, "model.fc.bias": fc.bias}, folder / "c2p.pth")
 
@@ -124,11 +126,13 @@ def c2p_clip(folder: Path) -> Twin:
         return fc(found / found.norm(p=2, dim=-1, keepdim=True))
 
     steps = (transforms.Resize(32), transforms.CenterCrop(32))
-    return Twin(folder / "c2p.pth", clip_linear.ClipLinear(TOWER, unit_length=True), _scorer(network, *steps, norm=CLIP))
+    return Twin(
+        folder / "c2p.pth", clip_linear.ClipLinear(TOWER, unit_length=True), _scorer(network, *steps, norm=CLIP)
+    )
 
 
 def clipdet(folder: Path) -> Twin:
-    model, fc = _clip(5, "gelu"), _lively(nn.Linear(32, 1), 6)
+    model, fc = _clip(5, "gelu"), lively(nn.Linear(32, 1), 6)
     torch.save(_openai(model), folder / "open_clip_pytorch_model.bin")
     torch.save({"model": {f"module.fc.{name}": part for name, part in fc.state_dict().items()}}, folder / "weights.pth")
 
@@ -136,13 +140,13 @@ def clipdet(folder: Path) -> Twin:
         return fc(functional.normalize(model.vision_model(pixel_values=x).pooler_output, dim=-1))
 
     steps = (transforms.Resize(32, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(32))
-    sizes = clip_linear.ClipLinear(TOWER._replace(output=None, quick=False), True)
+    sizes = clip_linear.ClipLinear(TOWER._replace(output=None, quick=False), unit_length=True)
     encoder = folder / "open_clip_pytorch_model.bin"
     return Twin(folder / "weights.pth", sizes, _scorer(network, *steps, norm=CLIP), encoder)
 
 
 def drct_clip(folder: Path) -> Twin:
-    model, middle, last = _clip(7), _lively(nn.Linear(16, 24), 8), _lively(nn.Linear(24, 2), 9)
+    model, middle, last = _clip(7), lively(nn.Linear(16, 24), 8), lively(nn.Linear(24, 2), 9)
     state = {f"model.model.{name}": part for name, part in _openai(model).items()}
     state |= {f"model.fc.{name}": part for name, part in middle.state_dict().items()}
     torch.save(state | {f"fc.{name}": part for name, part in last.state_dict().items()}, folder / "13_acc0.96.pth")
@@ -167,7 +171,7 @@ def drct_convnext(folder: Path) -> Twin:
 
     net = timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), conv_mlp=False)
     net.head.fc = nn.Linear(net.head.fc.in_features, 24)
-    model = _lively(_Contrastive(net, 24), 10)
+    model = lively(_Contrastive(net, 24), 10)
     torch.save(model.state_dict(), folder / "14_acc0.9996.pth")
     sizes = drct.ConvNext(64, (1, 1, 1, 1), (8, 16, 24, 32), 24)
     return Twin(folder / "14_acc0.9996.pth", sizes, _scorer(model, transforms.CenterCrop(64), norm=IMAGENET))
@@ -190,7 +194,7 @@ class _Npr(resnet.ResNet):
 
 
 def npr_net(folder: Path) -> Twin:
-    model = _lively(_Npr(), 11)
+    model = lively(_Npr(), 11)
     torch.save({f"module.{name}": part for name, part in model.state_dict().items()}, folder / "NPR.pth")
     return Twin(
         folder / "NPR.pth",
@@ -206,7 +210,7 @@ def community_forensics(folder: Path) -> Twin:
     vit = timm.create_model(
         "vit_small_patch16_384", img_size=96, embed_dim=32, depth=2, num_heads=2, num_classes=1, pretrained=False
     )
-    _lively(vit, 12)
+    lively(vit, 12)
     save_file({f"vit.{name}": part for name, part in vit.state_dict().items()}, folder / "model.safetensors")
     steps = (transforms.Resize(110), transforms.CenterCrop(96))
     return Twin(folder / "model.safetensors", timm_vit.Vit(96, 16, 32, 2, 2), _scorer(vit, *steps, norm=IMAGENET))
@@ -247,7 +251,7 @@ class _Dda(nn.Module):
 
 
 def dda(folder: Path) -> Twin:
-    model = _lively(_Dda(), 13)
+    model = lively(_Dda(), 13)
     net, wide = model.base_model.model, torch.randn(1, 10, 32, generator=torch.Generator().manual_seed(14))
     torch.save({"model": model.state_dict() | {"base_model.model.pos_embed": wide}, "epoch": 3}, folder / "ckpt.pth")
     # DINOv2's interpolate_pos_encoding with its offset of 0.1
@@ -315,7 +319,7 @@ def aide_patches(image: torch.Tensor) -> list[torch.Tensor]:
 
 def aide_net(folder: Path) -> Twin:
     sizes = aide.Sizes(blocks=(1, 1, 1, 1), depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), projection=8, hidden=16)
-    model = _lively(_Aide(sizes), 15)
+    model = lively(_Aide(sizes), 15)
     torch.save({"model": model.state_dict(), "epoch": 1}, folder / "sd14_train.pth")
     norm = transforms.Normalize(*IMAGENET)
 

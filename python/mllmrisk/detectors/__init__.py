@@ -24,10 +24,14 @@ KINDS: Registry[DetectorKind] = Registry(
     "mllmrisk.detector_kinds",
     {
         "onnx": "mllmrisk.detectors.onnx:made",
+        "aide": "mllmrisk.detectors.aide:made",
+        "spai": "mllmrisk.detectors.spai:made",
         "forensic": "mllmrisk.detectors.forensic:made",
     },
     {
         "onnx": "cpu",
+        "aide": "cpu",
+        "spai": "cpu",
         "forensic": "cpu",
     },
 )

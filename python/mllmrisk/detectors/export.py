@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from mllmrisk import config, detectors, images
 from mllmrisk.detectors import card, feeds, places
 from mllmrisk.detectors.architectures import ARCHITECTURES, CLASSIFIERS
-from mllmrisk.detectors.feeds import Feed
-from mllmrisk.detectors.onnx import raw_scores
-from mllmrisk.detectors.recipe import Output, fake_column
+from mllmrisk.detectors.feeds import Feed, Run
+from mllmrisk.detectors.recipe import fake_column
 from mllmrisk.errors import ImageError, UsageError
 from mllmrisk.extras import optional
 from mllmrisk.pictures import PICTURES
@@ -103,21 +102,26 @@ def export(
     optional("onnxscript", "exporting a detector", "finetune")
     table = {key: value for key, value in recipe.items() if key not in ("model", "probe")}
     name = str(table.get("name"))
-    feed = feeds.of(table)
-    own = feed.author if author is None else author
-    module = module.eval().float().requires_grad_(False)
     from mllmrisk.detectors import torch_onnx
 
+    module = module.eval().float().requires_grad_(False)
+    feed = feeds.of(table, module)
+    own = feed.author if author is None else author
+
+    def run(inputs: Mapping[str, Any]) -> Sequence[NDArray[np.float64]]:
+        return torch_onnx.answers(module, inputs)
+
     shown = _shown(pictures, feed)
-    inputs = {key: torch.as_tensor(value) for key, value in own(shown).items()}
-    levels = _levels(feed, shown, inputs)
-    data = torch_onnx.convert(module, inputs, output=feed.output.name, free=feed.free)
-    difference, relative = torch_onnx.distance(data, module, inputs, output=feed.output.name)
+    theirs = own(shown)
+    levels = _levels(feed, shown, theirs)
+    inputs = {key: torch.as_tensor(value) for key, value in feed.completed(run, theirs).items()}
+    data = torch_onnx.convert(module, inputs, outputs=feed.outputs, free=feed.free)
+    difference, relative = torch_onnx.distance(data, module, inputs, outputs=feed.outputs)
     if relative > APART:
         raise UsageError(
             f"{name}: ONNX and torch are {difference:.3g} apart, {relative:.2g} of the largest logit, not {APART:g}"
         )
-    table["probe"], answers = _known_answers(feed, module, own)
+    table["probe"], answers = _known_answers(feed, run, own)
     onnx, toml = _written(path, data, table, training or {})
     return Exported(
         name=name,
@@ -168,7 +172,7 @@ def _levels(feed: Feed, shown: Sequence[Pixels], author: Mapping[str, Any]) -> f
 
 
 def _known_answers(
-    feed: Feed, module: Any, author: Callable[[Sequence[Pixels]], Mapping[str, Any]]
+    feed: Feed, run: Run, author: Callable[[Sequence[Pixels]], Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """The `[[probe]]` tables: what torch says of each picture, through the author's pipeline.
 
@@ -177,20 +181,12 @@ def _known_answers(
     probes, answers = [], {}
     for name in _PROBES:
         picture = [PICTURES[name]()]
-        theirs = _score(module, author(picture), feed.output)
-        ours = _score(module, feed.core(picture), feed.output)
+        theirs = feed.score(run, author(picture))
+        ours = feed.score(run, feed.core(picture))
         answers[name] = theirs
         tolerance = max(2 * abs(theirs - ours), 1e-3 * abs(theirs)) + 1e-3
         probes.append({"image": name, "logit": theirs, "tolerance": float(f"{tolerance:.1g}")})
     return probes, answers
-
-
-def _score(module: Any, inputs: Mapping[str, Any], output: Output) -> float:
-    import torch
-
-    with torch.inference_mode():
-        raw = module(**{key: torch.as_tensor(value) for key, value in inputs.items()})
-    return float(np.mean(raw_scores(raw.double().numpy(), output)))
 
 
 def _written(path: Path, data: bytes, table: dict[str, Any], training: Mapping[str, Any]) -> tuple[Path, Path]:
@@ -392,7 +388,7 @@ def _check_published(table: Mapping[str, Any], weights: Path, digest: str) -> No
 
 def _resize(table: dict[str, Any], side: int, published: int) -> None:
     """Gives a recipe the side of a network that is not of the published size, its margins in proportion."""
-    made = table["input"]
+    made = table.get("input", {})
     if side == published or "size" not in made:
         return
     if "resize" in made:

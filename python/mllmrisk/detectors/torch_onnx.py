@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,16 @@ _LARGEST = 2**31 - 2**25
 BATCHES = (1, 3)
 
 
-def convert(module: nn.Module, examples: Mapping[str, Tensor], *, output: str, free: tuple[int, ...] = (0,)) -> bytes:
+def convert(
+    module: nn.Module, examples: Mapping[str, Tensor], *, outputs: Sequence[str], free: Mapping[str, Sequence[int]]
+) -> bytes:
     """Traces a module into ONNX.
 
     Args:
         module: in evaluation mode, float32, on the CPU; its `forward` has the inputs' names as parameters.
         examples: at least two rows of each input.
-        output: name of the one output.
-        free: dimensions of every input that may vary: the batch, and height and width of whole images.
+        outputs: names for what it returns, in order.
+        free: dimensions that may vary, by input: the batch, and height and width of whole images.
 
     Raises:
         UsageError: the module cannot be traced, or is larger than an ONNX file can be.
@@ -42,8 +44,6 @@ def convert(module: nn.Module, examples: Mapping[str, Tensor], *, output: str, f
         raise UsageError(
             f"its weights are {size / 2**30:.1f} GiB; an ONNX file that carries its weights holds less than 2 GiB"
         )
-    names = {0: "batch", 2: "height", 3: "width"}
-    dimensions = {axis: torch.export.Dim(names.get(axis, f"axis{axis}")) for axis in free}
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # torch's and onnxscript's advice to themselves; the result is compared below
@@ -52,9 +52,9 @@ def convert(module: nn.Module, examples: Mapping[str, Tensor], *, output: str, f
                 module,
                 kwargs=dict(examples),
                 dynamo=True,
-                dynamic_shapes=dict.fromkeys(examples, dimensions),
+                dynamic_shapes={name: dict.fromkeys(free[name], torch.export.Dim.DYNAMIC) for name in examples},
                 input_names=list(examples),
-                output_names=[output],
+                output_names=list(outputs),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -66,32 +66,31 @@ def convert(module: nn.Module, examples: Mapping[str, Tensor], *, output: str, f
     return buffer.getvalue()
 
 
-def logits(module: nn.Module, inputs: Mapping[str, Tensor], batch: int = 8) -> NDArray[np.float64]:
-    """(n, columns) outputs of the module itself."""
-    count = len(next(iter(inputs.values())))
+def answers(module: nn.Module, inputs: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """What the module itself returns, one array per output."""
     with torch.inference_mode():
-        parts = [
-            module(**{name: values[start : start + batch] for name, values in inputs.items()}).reshape(
-                min(batch, count - start), -1
-            )
-            for start in range(0, count, batch)
-        ]
-    return torch.cat(parts).double().numpy()
+        found = module(**{name: torch.as_tensor(values) for name, values in inputs.items()})
+    return [part.double().numpy() for part in (found if isinstance(found, tuple) else (found,))]
 
 
-def distance(model: bytes, module: nn.Module, inputs: Mapping[str, Tensor], *, output: str) -> tuple[float, float]:
-    """The largest difference of a logit between ONNX on the CPU and torch, absolute and relative.
+def distance(
+    model: bytes, module: nn.Module, inputs: Mapping[str, Tensor], *, outputs: Sequence[str]
+) -> tuple[float, float]:
+    """The largest difference of an output between ONNX on the CPU and torch, absolute and relative.
 
-    Every row is run at batch 1 and at batch 3 (:data:`BATCHES`). Relative is to the largest logit, at least 0.01.
+    Every row is run at batch 1 and at batch 3 (:data:`BATCHES`). Relative is to the largest number of that output, at
+    least 0.01.
     """
     session: Any = inference.open_session(model, what="the exported model", device="cpu").session
-    wanted = logits(module, inputs)
-    arrays = {name: values.numpy() for name, values in inputs.items()}
-    count, apart = len(wanted), 0.0
+    count = max(len(values) for values in inputs.values())
+    apart, largest = np.zeros(len(outputs)), np.full(len(outputs), 0.01)
     for batch in BATCHES:
         for start in range(0, count, batch):
-            rows = [i % count for i in range(start, start + batch)]
-            (found,) = session.run([output], {name: values[rows] for name, values in arrays.items()})
-            difference = np.abs(np.asarray(found, dtype=np.float64).reshape(batch, -1) - wanted[rows])
-            apart = max(apart, float(np.nan_to_num(difference, nan=np.inf).max()))
-    return apart, apart / max(float(np.abs(wanted).max()), 0.01)
+            rows = np.arange(start, start + batch)
+            part = {name: values[rows % len(values)] for name, values in inputs.items()}
+            found = session.run(list(outputs), {name: values.numpy() for name, values in part.items()})
+            for i, (ours, theirs) in enumerate(zip(found, answers(module, part), strict=True)):
+                difference = np.abs(np.asarray(ours, dtype=np.float64) - theirs)
+                apart[i] = max(apart[i], float(np.nan_to_num(difference, nan=np.inf).max()))
+                largest[i] = max(largest[i], float(np.abs(theirs).max()))
+    return float(apart.max()), float((apart / largest).max())

@@ -54,10 +54,11 @@ ARCHITECTURES: Registry[Architecture] = Registry(
         "drct-clip": f"{_HERE}.drct:DRCT_CLIP",
         "drct-convnext": f"{_HERE}.drct:DRCT_CONVNEXT",
         "npr": f"{_HERE}.npr:NPR",
+        "spai": f"{_HERE}.spai:SPAI",
         "univfd": f"{_HERE}.clip_linear:UNIVFD",
     },
     dict.fromkeys(("c2p-clip", "clipdet", "drct-clip", "npr", "univfd"), "gen")
-    | dict.fromkeys(("aide", "community-forensics", "dda", "drct-convnext"), "finetune"),
+    | dict.fromkeys(("aide", "community-forensics", "dda", "drct-convnext", "spai"), "finetune"),
 )
 
 #: Published detectors that are an image classifier of transformers, as `save_pretrained` writes it.

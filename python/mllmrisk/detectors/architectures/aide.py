@@ -6,9 +6,12 @@ enlarged; choosing and enlarging them is no part of the network (`mllmrisk.image
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional
@@ -87,6 +90,36 @@ class AideNet(nn.Module):
         )
         joint = torch.cat([self.convnext_proj(whole), noise / 4], dim=1)
         return self.fc.fc2(functional.gelu(self.fc.fc1(joint)))
+
+
+def inputs(pictures: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
+    """Patches (n, 4, 3, 256, 256) and images (n, 3, 256, 256) as data/datasets.py and data/dct.py make them."""
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in _IMAGENET)
+    images = [torch.from_numpy(picture).permute(2, 0, 1).float() / 255 for picture in pictures]
+
+    def enlarged(parts: Tensor) -> Tensor:
+        return (functional.interpolate(parts, (256, 256), mode="bilinear") - mean) / std
+
+    return torch.stack([enlarged(_chosen(image)) for image in images]), torch.cat(
+        [enlarged(image[None]) for image in images]
+    )
+
+
+def _chosen(image: Tensor, side: int = 32, bands: int = 6) -> Tensor:
+    """The (4, 3, side, side) windows of (3, H, W) in the order of the network, graded by their DCT in six bands."""
+    index = torch.arange(side)
+    basis = torch.cos((index + 0.5) * torch.pi * index[:, None] / side) * (2.0 / side) ** 0.5
+    basis[0] = side**-0.5
+    windows = functional.unfold(image[None], side, stride=side // 2)[0].T.reshape(-1, 3, side, side)
+    loud = torch.log1p((basis @ windows @ basis.T).abs())
+    grade, diagonal = torch.zeros(len(windows)), index + index[:, None]
+    for i in range(bands):
+        low, high = (2.0 * side / bands * j for j in (i, i + 1))
+        band = ((low <= diagonal) & (diagonal <= high)).float()
+        grade += 2**i * (loud * (band / band.sum())).sum(dim=(1, 2, 3))
+    order = grade.argsort(stable=True)
+    last = len(order) - 1
+    return windows[order[[0, last, min(1, last), max(last - 1, 0)]]]
 
 
 def _state(state: State, _: State, __: Sizes) -> dict[str, Any]:
