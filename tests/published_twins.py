@@ -150,8 +150,22 @@ def drct_clip(folder: Path) -> Twin:
     state = {f"model.model.{name}": part for name, part in _openai(model).items()}
     state |= {f"model.fc.{name}": part for name, part in middle.state_dict().items()}
     torch.save(state | {f"fc.{name}": part for name, part in last.state_dict().items()}, folder / "13_acc0.96.pth")
-    score = _scorer(lambda x: last(middle(_embedding(model, x))), transforms.CenterCrop(32), norm=IMAGENET)
+    score = _scorer(lambda x: last(middle(_embedding(model, x))), _Albumentations(32), norm=IMAGENET)
     return Twin(folder / "13_acc0.96.pth", drct.Clip(TOWER, 24), score)
+
+
+class _Albumentations:
+    """PadIfNeeded with black edges and CenterCrop, both of which put the odd pixel after."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        pixels = np.asarray(picture)
+        room = [max(self.side - length, 0) for length in pixels.shape[:2]]
+        pixels = np.pad(pixels, [*((gap // 2, gap - gap // 2) for gap in room), (0, 0)])
+        top, left = ((length - self.side) // 2 for length in pixels.shape[:2])
+        return Image.fromarray(pixels[top : top + self.side, left : left + self.side])
 
 
 class _Contrastive(nn.Module):
@@ -174,7 +188,7 @@ def drct_convnext(folder: Path) -> Twin:
     model = lively(_Contrastive(net, 24), 10)
     torch.save(model.state_dict(), folder / "14_acc0.9996.pth")
     sizes = drct.ConvNext(64, (1, 1, 1, 1), (8, 16, 24, 32), 24)
-    return Twin(folder / "14_acc0.9996.pth", sizes, _scorer(model, transforms.CenterCrop(64), norm=IMAGENET))
+    return Twin(folder / "14_acc0.9996.pth", sizes, _scorer(model, _Albumentations(64), norm=IMAGENET))
 
 
 class _Npr(resnet.ResNet):

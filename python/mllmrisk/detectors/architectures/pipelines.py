@@ -57,7 +57,8 @@ def _rows(picture: Pixels, how: Preprocessing) -> list[Pixels]:
             image = transforms.center_crop(image, [height, width])
         case "pad":
             image = _padded(image, (height, width), how)
-            image = transforms.center_crop(image, [height, width])
+            top, left = (image.height - height) // 2, (image.width - width) // 2  # albumentations rounds down
+            image = image.crop((left, top, left + width, top + height))
         case "longest":
             factor = max(height, width) / max(image.size)
             image = _resized(image, (round(image.height * factor), round(image.width * factor)), how)
