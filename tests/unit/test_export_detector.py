@@ -19,7 +19,7 @@ import spai_twin
 from made import photograph
 from mllmrisk import config, detectors
 from mllmrisk.cli.main import main
-from mllmrisk.detectors import export
+from mllmrisk.detectors import export, published
 from mllmrisk.detectors.architectures import ARCHITECTURES, CLASSIFIERS, clip_tower, timm_vit, weights
 from mllmrisk.errors import UsageError
 
@@ -62,7 +62,7 @@ def made(name: str, folder: Path, **options) -> tuple[twins.Twin, export.Exporte
     twin = TWINS[name](folder)
     given = {"sizes": twin.sizes, "name": f"small-{name}", "out": folder / "out", **options}
     encoder = str(twin.encoder) if twin.encoder else None
-    return twin, export.export_published(name, twin.weights, encoder=encoder, **given)
+    return twin, published.export_published(name, twin.weights, encoder=encoder, **given)
 
 
 def scores(detector: detectors.Detector, folder: Path) -> np.ndarray:
@@ -136,7 +136,7 @@ def test_a_classifier_is_found_by_its_name_and_answers_as_transformers(exported,
     # its processor resizes by torchvision, which differs from Pillow by a level here and there
     assert scores(detectors.load("mine"), pictures) == pytest.approx(wanted, abs=max(0.02, 2e-2 * np.abs(wanted).max()))
     assert told["given"] is True
-    assert told["images"] == len(files(pictures))
+    assert told["images"] == len(files(pictures)) + 1  # and a mirror image of an odd size
     assert told["levels"] <= export.LEVELS
 
 
@@ -159,7 +159,7 @@ def test_the_onnx_file_alone_is_the_detector(exported, pictures, tmp_path):
 def test_labels_that_do_not_say_which_is_fake_are_refused(tmp_path, labels):
     folder = tiny.classifier(tmp_path / "vit", "vit", labels)
     with pytest.raises(UsageError, match="--fake-index"):
-        export.export_transformers(folder, "mine", out=tmp_path / "out")
+        published.export_transformers(folder, "mine", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -168,7 +168,7 @@ def test_a_classifier_whose_preprocessing_cannot_be_written_is_refused(tmp_path)
     said = json.loads((folder / "preprocessor_config.json").read_text())
     (folder / "preprocessor_config.json").write_text(json.dumps({**said, "do_resize": False}))
     with pytest.raises(UsageError, match="does not resize"):
-        export.export_transformers(folder, "mine", out=tmp_path / "out")
+        published.export_transformers(folder, "mine", out=tmp_path / "out")
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def npr(tmp_path) -> tuple[twins.Twin, dict[str, torch.Tensor]]:
 def refused(twin: twins.Twin, path: Path, match: str, **options) -> None:
     options = {"name": "small", "out": path.parent / "out", "sizes": twin.sizes, **options}
     with pytest.raises(UsageError, match=match):
-        export.export_published("npr", path, **options)
+        published.export_published("npr", path, **options)
     assert not (path.parent / "out").exists()
 
 
@@ -219,25 +219,25 @@ def test_a_file_that_is_no_checkpoint_is_refused(npr, tmp_path):
 def test_other_weights_do_not_take_a_published_name(tmp_path):
     twin = twins.univfd(tmp_path)
     with pytest.raises(UsageError, match=r"not the published file .* --name"):
-        export.export_published("univfd", twin.weights, encoder=str(twin.encoder), out=tmp_path / "out")
+        published.export_published("univfd", twin.weights, encoder=str(twin.encoder), out=tmp_path / "out")
 
 
 def test_an_encoder_is_asked_for_where_weights_are_a_head_and_nowhere_else(npr, tmp_path):
     twin = twins.univfd(tmp_path)
     with pytest.raises(UsageError, match="--encoder openai/clip-vit-large-patch14"):
-        export.export_published("univfd", twin.weights, name="x", out=tmp_path / "out")
+        published.export_published("univfd", twin.weights, name="x", out=tmp_path / "out")
     refused(npr[0], npr[0].weights, "no encoder", encoder="anything")
 
 
 def test_an_unknown_architecture_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match="Did you mean 'univfd'"):
-        export.export_published("univdf", tmp_path / "x.pth")
+        published.export_published("univdf", tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden"])
 def test_a_name_cannot_leave_the_weights_folder(tmp_path, name):
     with pytest.raises(UsageError, match="name of a detector"):
-        export.export_transformers(tmp_path, name)
+        published.export_transformers(tmp_path, name)
 
 
 # -- a module of one's own ---------------------------------------------------------------------------------------------
@@ -293,6 +293,25 @@ def test_a_recipe_that_is_not_the_authors_preprocessing_is_refused(tmp_path):
 
     with pytest.raises(UsageError, match="levels from its author's"):
         export.export(Contrast(), RECIPE, tmp_path / "own.onnx", author=author)
+
+
+def test_a_network_too_large_for_one_file_keeps_16_bits_of_its_weights(tmp_path, pictures, monkeypatch):
+    from mllmrisk.detectors import torch_onnx
+
+    network = twins.lively(nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 196, 1)))
+    wanted = network(torch.zeros(1, 3, 16, 16)).item()
+    named = nn.Module()
+    named.inner, named.forward = network, lambda x: network(x)
+    size = sum(part.numel() * 4 for part in network.parameters())
+    monkeypatch.setattr(torch_onnx, "_LARGEST", size // 2 + 1000)
+    made_ = export.export(named, RECIPE, tmp_path / "own.onnx")
+    assert 0 < made_.halved < export.HALVED
+    assert made_.onnx.stat().st_size < 0.6 * size
+    assert made_.relative < 1e-4
+    assert network(torch.zeros(1, 3, 16, 16)).item() == pytest.approx(wanted, rel=1e-2)
+    monkeypatch.setattr(torch_onnx, "_LARGEST", 1000)
+    with pytest.raises(UsageError, match="too many"):
+        export.export(named, RECIPE, tmp_path / "other.onnx")
 
 
 # -- parts of published weights ----------------------------------------------------------------------------------------

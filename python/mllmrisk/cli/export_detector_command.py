@@ -54,17 +54,19 @@ def command(
     mllmrisk export-detector univfd --weights fc_weights.pth --encoder openai/clip-vit-large-patch14
     mllmrisk export-detector transformers --weights my-model/ --name mine
     """  # noqa: D301 (click's \b)
-    from mllmrisk.detectors import export
+    from mllmrisk.detectors import export, published
 
     pictures = [] if images is None else export.read_pictures(images)
     if architecture == _ANY:
         if name is None or encoder is not None:
             raise UsageError(f"{_ANY} needs --name, and takes no --encoder")
-        made = export.export_transformers(weights, name, fake_index=fake_index, out=out, pictures=pictures, force=force)
+        made = published.export_transformers(
+            weights, name, fake_index=fake_index, out=out, pictures=pictures, force=force
+        )
     else:
         if fake_index is not None:
             raise UsageError(f"--fake-index is for {_ANY}; the column of {architecture} is known")
-        made = export.export_published(
+        made = published.export_published(
             architecture, weights, encoder=encoder, name=name, out=out, pictures=pictures, force=force
         )
     if as_json:
@@ -81,6 +83,7 @@ def _lines(made: Exported, *, in_weights_folder: bool) -> list[str]:
         f"{made.name}: {made.parameters / 1e6:.1f} million parameters, every published tensor loaded by name and shape",
         f"ONNX against torch on {made.images} {kind} images, in batches of 1 and 3: logits differ by at most "
         f"{made.difference:.1e} ({made.relative:.1e} of the largest)",
+        *([] if made.halved is None else [f"weights of 16 bits, to fit one file, move logits by {made.halved:.1e}"]),
         f"the core's input against the author's: at most {made.levels:.2f} of 256 levels apart",
         f"known answers, from torch through the author's pipeline and met by the written file: {answers}",
         f"licence: {made.licence}" + (f"; {made.restrictions}" if made.restrictions else ""),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mllmrisk import inference
 from mllmrisk.errors import MissingExtraError, UsageError
@@ -39,11 +40,8 @@ def convert(
         UsageError: the module cannot be traced, or is larger than an ONNX file can be.
         MissingExtraError: onnx or onnxscript is not installed.
     """
-    size = sum(part.numel() * part.element_size() for part in module.state_dict().values())
-    if size > _LARGEST:
-        raise UsageError(
-            f"its weights are {size / 2**30:.1f} GiB; an ONNX file that carries its weights holds less than 2 GiB"
-        )
+    if too_large(module):
+        raise UsageError("its weights are too many: an ONNX file that carries its weights holds less than 2 GiB")
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # torch's and onnxscript's advice to themselves; the result is compared below
@@ -64,6 +62,35 @@ def convert(
         except Exception as wrong:  # torch's exporter raises its own and others' errors
             raise UsageError(f"the module cannot be traced into ONNX: {first_line(wrong)}") from wrong
     return buffer.getvalue()
+
+
+def too_large(module: nn.Module) -> bool:
+    """Whether its weights do not fit into one ONNX file."""
+    return sum(part.numel() * part.element_size() for part in module.state_dict().values()) > _LARGEST
+
+
+class _Widened(nn.Module):
+    """A weight of 16 bits as one of 32: arithmetic stays as it was."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Any shape."""
+        return weight.float()
+
+
+def halve(module: nn.Module, inputs: Mapping[str, Tensor]) -> float:
+    """Keeps matrices and kernels in float16, in place; they are computed with in float32.
+
+    Returns:
+        The largest change of an output on `inputs`, relative to the largest number of that output.
+    """
+    before = answers(module, inputs)
+    for part in list(module.modules()):
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            weight = part.weight
+            weight.data = weight.data.half()
+            parametrize.register_parametrization(part, "weight", _Widened(), unsafe=True)
+    after = answers(module, inputs)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 0.01)) for a, b in zip(after, before, strict=True))
 
 
 def answers(module: nn.Module, inputs: Mapping[str, Any]) -> list[NDArray[np.float64]]:

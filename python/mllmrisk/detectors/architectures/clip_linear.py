@@ -48,7 +48,7 @@ def _with_encoder(head: State, encoder: State, config: ClipLinear) -> dict[str, 
 def _whole(state: State, _: State, config: ClipLinear) -> dict[str, Any]:
     """C2P-CLIP saves a transformers CLIP under `model.` with the layer inside."""
     inner = under("model.", state) | {name: part for name, part in state.items() if not name.startswith("model.")}
-    head = {name: inner.pop(name) for name in ("fc.weight", "fc.bias") if name in inner}
+    head: dict[str, Any] = {name: inner.pop(name) for name in ("fc.weight", "fc.bias") if name in inner}
     return {**head, **prefixed("visual.", tower_state(inner, config.tower))}
 
 
