@@ -32,7 +32,18 @@ HEAVY = {
     "pyarrow",
 }
 LEAVES = {
+    "detectors/architectures/aide.py": {"timm", "torch"},
+    "detectors/architectures/clip_linear.py": {"torch"},
+    "detectors/architectures/clip_tower.py": {"torch"},
+    "detectors/architectures/drct.py": {"torch"},
+    "detectors/architectures/npr.py": {"torch"},
+    "detectors/architectures/pipelines.py": {"torch"},
+    "detectors/architectures/residual.py": {"torch"},
+    "detectors/architectures/spai.py": {"timm", "torch"},
+    "detectors/architectures/timm_vit.py": {"timm", "torch"},
+    "detectors/architectures/transformers_classifier.py": {"torch", "transformers"},
     "detectors/fitting.py": {"sklearn"},
+    "detectors/torch_onnx.py": {"torch"},
     "micro/card.py": {"torch", "transformers"},
     "micro/classifier.py": {"torch"},
     "micro/clip.py": {"torch", "transformers"},
