@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import images, perturb
+from mllmrisk.pictures import ellipse, gradient
 
 Pixels = NDArray[np.uint8]
 #: (height, width)
@@ -235,21 +236,6 @@ def _centre(pixels: Pixels, crop: Size) -> Pixels:
 def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:
     chain = f"jpeg:{jpeg.quality}:{jpeg.subsampling.replace(':', '')}"
     return perturb.apply(np.ascontiguousarray(pixels), chain)
-
-
-def ellipse() -> Pixels:
-    """A shaded, skin-coloured ellipse on a dark ground, (240, 320, 3): moves with channel order, scale and crop."""
-    y, x = np.mgrid[0:240, 0:320]
-    r2 = ((x - 160) / 90) ** 2 + ((y - 120) / 90) ** 2
-    shade = 0.5 + 0.5 * np.clip(1 - r2 / 2, 0, 1)
-    skin = np.array([224, 172, 140]) * shade[:, :, None]
-    return np.where(r2[:, :, None] < 1, skin, np.array([60, 40, 40])).astype(np.uint8)
-
-
-def gradient() -> Pixels:
-    """Red grows to the right, green downwards, blue is a fine pattern, (240, 320, 3)."""
-    y, x = np.mgrid[0:240, 0:320]
-    return np.stack([x * 255 // 319, y * 255 // 239, (x ^ y) & 255], axis=2).astype(np.uint8)
 
 
 #: The pictures that a probe can name: generated, so that no image travels with a judge.
