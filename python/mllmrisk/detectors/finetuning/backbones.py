@@ -143,9 +143,7 @@ def _with_lora(backbone: Backbone, module: Any, head: str, inside: str, origin: 
     peft = optional("peft", "mode lora", _EXTRA)
     lora = backbone.lora
     assert lora is not None
-    config = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets
-    )
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets)
     if not any(name.endswith(target) for name, _ in module.named_modules() for target in lora.targets):
         raise UsageError(f"backbone {backbone.name!r}: [lora] targets name no layer: {', '.join(lora.targets)}")
     with quiet():

@@ -110,7 +110,7 @@ def fit(
     state = _State(epochs=[], best=0, parts=1, kept=_copied(network))
     _resume(run, network, optimiser, state)
     for number in range(len(state.epochs), course.epochs):
-        if number - state.best >= course.patience and state.epochs:
+        if number - 1 - state.best >= course.patience:
             break
         batches = training_batches(
             examples, fitted, look, reader, batch=course.batch, tiles=course.tiles, copy=number % course.copies,
