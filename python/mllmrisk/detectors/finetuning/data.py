@@ -114,7 +114,7 @@ class Reader:
 
 
 def drawn(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """n positions, each as often as its weight asks, rounded up or down by one draw for all; in random order.
+    """N positions, each as often as its weight asks, rounded up or down by one draw for all; in random order.
 
     Systematic sampling: an epoch has the proportions of the weights with far less chance than drawing one by one.
     """
@@ -201,7 +201,7 @@ def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
                 put(item, None)
                 if closed.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
+        except BaseException as error:
             put(None, error)
         else:
             put(None, StopIteration())
