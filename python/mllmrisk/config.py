@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -58,6 +58,8 @@ class GivenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     judges: list[str] = []
     corrupted: list[str] = []
     filters: list[str] = []
+    detectors: list[str] = []
+    near_duplicates: Literal["stop", "join", "tell"] = "stop"
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +73,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         judges: of unsafe content.
         corrupted: judges of corruption, in the order in which they are asked.
         filters: judges that stand for an external filter before publication.
+        detectors: families that are trained on the run's images (`forensic`, `probe:ENCODER`, `finetune:BACKBONE`), and
+            detectors with weights of their own, by registered name or file.
+        near_duplicates: what is done about one picture in two groups of images: `stop` with their list, `join` them
+            into one group, or `tell` how many there are and go on.
         validation: labelled images on which the judges' errors are measured: `world`, or None for a suite's own.
         photographs: where real images come from when none are given: `kind` and its parameters.
         given: the judges of images that are given, where its own know nothing of these; None for its own.
@@ -89,12 +95,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     filters: list[str] = []
     validation: str | None = None
     detectors: list[str] = []
+    near_duplicates: Literal["stop", "join", "tell"] = "stop"
     photographs: dict[str, Any] = {}
     given: GivenImages | None = None
 
     def looking(self, *, generated: bool) -> GivenImages:
-        """The judges for images that its generators make, or for images that are given."""
-        own = GivenImages(judges=self.judges, corrupted=self.corrupted, filters=self.filters)
+        """What looks at images that its generators make, or at images that are given."""
+        own = GivenImages(
+            judges=self.judges,
+            corrupted=self.corrupted,
+            filters=self.filters,
+            detectors=self.detectors,
+            near_duplicates=self.near_duplicates,
+        )
         return own if generated or self.given is None else self.given
 
 

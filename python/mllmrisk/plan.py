@@ -18,7 +18,12 @@ from mllmrisk.experiments.base import Experiment
 from mllmrisk.manifest import Manifest
 from mllmrisk.records import Ask, Prompt, RunSpec
 
-_EXTRA_MODULES = {"train": ("sklearn", "onnx"), "cpu": ("onnxruntime",), "gen": ("torch", "diffusers", "transformers")}
+_EXTRA_MODULES = {
+    "train": ("sklearn", "onnx"),
+    "cpu": ("onnxruntime",),
+    "gen": ("torch", "diffusers", "transformers"),
+    "finetune": ("onnxscript", "peft", "timm"),
+}
 #: Parameters of experiments that the profile fills where the suite leaves them empty.
 _FROM_PROFILE = ("judges", "corrupted", "filters", "detectors")
 
@@ -205,8 +210,9 @@ class _Builder:
         for name in _FROM_PROFILE:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
-                ours = self._profile.detectors if name == "detectors" else getattr(looking, name)
-                filled[name] = [*(filled.get(name) or ours), *more]
+                filled[name] = [*(filled.get(name) or getattr(looking, name)), *more]
+        if "device" in fields:
+            filled["device"] = self._request.device
         if "validation" in fields and self._generating:
             filled.setdefault("validation", self._profile.validation)
         # Asked twice: of most kinds it is known before their parameters are looked at, of `contrast` its designs tell.
@@ -225,6 +231,9 @@ class _Builder:
         experiment = factory(config.parameters(filled, factory.accepts, f"suite {self._suite.name}, experiment {kind}"))
         if experiment.photographs and not self._photographs:
             self.notes.append(without)
+            return
+        if (lacking := experiment.absent()) is not None:
+            self.notes.append(f"{kind}: not measured, since {lacking}.")
             return
         for extra in experiment.needs():
             _check_extra(kind, extra)

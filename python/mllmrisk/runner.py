@@ -104,6 +104,7 @@ def _study(
         device=request.device,
         progress=tell,
         prompt_sets=prompt_sets,
+        near_duplicates=asked.profile.looking(generated=bool(asked.generators)).near_duplicates,
     )
 
 

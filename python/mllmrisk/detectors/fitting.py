@@ -92,6 +92,15 @@ class Fitted(NamedTuple):
     inner_auc: float
     strength: float
 
+    def told(self) -> dict[str, float]:
+        """What was chosen, for training records."""
+        return {
+            "share_of_trees": self.share,
+            "strength": self.strength,
+            "calibration_slope": self.slope,
+            "calibration_offset": self.offset,
+        }
+
     def logits(self, values: NDArray[np.float32]) -> Array:
         """(n,) calibrated logits of (n, d) values."""
         blend = (1 - self.share) * self.linear.logits(values)

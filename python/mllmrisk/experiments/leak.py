@@ -7,7 +7,7 @@ import msgspec
 from mllmrisk.experiments import detecting, probes
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, crossfit
-from mllmrisk.experiments.recipes import PROBES
+from mllmrisk.experiments.leak_probes import PROBES
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import Estimate

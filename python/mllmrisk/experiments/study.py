@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mllmrisk import features, images, perturb
 from mllmrisk.errors import ImageError
-from mllmrisk.experiments import probes, splits
+from mllmrisk.experiments import duplicates, probes, splits
 from mllmrisk.experiments.views import Arm, arm
 from mllmrisk.images import Container
 from mllmrisk.records import Outcome, Sample
@@ -67,6 +67,7 @@ class Study:
         device: str = "auto",
         progress: Progress | None = None,
         prompt_sets: Collection[str] | None = None,
+        near_duplicates: duplicates.Policy = "stop",
     ) -> None:
         """Reads the samples of a run.
 
@@ -78,6 +79,7 @@ class Study:
             device: where judges run.
             progress: called with (stage, done, total).
             prompt_sets: generated images of these sets only, beside all photographs; None for all.
+            near_duplicates: what is done about one picture in two groups.
         """
         self.store = store
         self.seed = seed
@@ -91,6 +93,7 @@ class Study:
         self.prompts = store.prompts()
         self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
         self.without_image = [sample for sample in everything if sample.outcome is not Outcome.OK]
+        self._near_duplicates = near_duplicates
         self._paths = store.image_paths()
         self._tables: dict[tuple[str, str], Table] = {}
 
@@ -102,9 +105,37 @@ class Study:
         return self._paths[sample.image]
 
     @cached_property
+    def concepts(self) -> dict[str, str]:
+        """What a prompt asks for, by prompt id; a prompt without a concept, and not a twin, stands for itself."""
+        return {p.id: told for p in self.prompts.values() if (told := p.concept or p.twin_of) is not None}
+
+    @cached_property
     def groups(self) -> splits.Groups:
         """Groups of the samples, in their order."""
-        return splits.groups(self.samples)
+        joined = self.near_duplicates if self._near_duplicates == "join" else ()
+        return splits.groups(self.samples, self.concepts, joined)
+
+    @cached_property
+    def near_duplicates(self) -> list[duplicates.Pair]:
+        """Pairs of samples that show one picture and are in groups of their own; what cannot be read is in none."""
+
+        def one(sample: Sample) -> NDArray[np.float32]:
+            return duplicates.look(images.decode(self.path(sample)))
+
+        table = self._table(f"look:{duplicates.VERSION}", "as stored", self._each(one), "near-duplicates")
+        apart = splits.groups(self.samples, self.concepts)
+        group = dict(zip((s.id for s in self.samples), apart.ids, strict=True))
+        groups = np.array([group[s.id] for s in table.samples], dtype=np.int64)
+        return duplicates.pairs([s.id for s in table.samples], table.values, groups) if table.samples else []
+
+    def check_near_duplicates(self) -> None:
+        """Stops where near-duplicates could stand on both sides of a split.
+
+        Raises:
+            UsageError: the list of them.
+        """
+        if self._near_duplicates == "stop":
+            duplicates.refuse(self.near_duplicates, {s.id: s.path or f"sample {s.id}" for s in self.samples})
 
     def group_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
         """(n,) group ids of some samples."""
