@@ -91,7 +91,7 @@ fn extract<'py>(
 }
 
 /// One chain per source; texts that repeat are parsed once.
-fn parse_chains(texts: &[Option<String>], sources: usize) -> PyResult<Vec<Option<Rc<Chain>>>> {
+pub(crate) fn parse_chains(texts: &[Option<String>], sources: usize) -> PyResult<Vec<Option<Rc<Chain>>>> {
     if texts.len() != sources {
         return Err(PyValueError::new_err(format!("{} chains for {sources} images", texts.len())));
     }
