@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, inference
+from mllmrisk import config, inference, perturb
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
 from mllmrisk.detectors.preprocessing import Prepared, prepare
@@ -107,7 +107,8 @@ class OnnxDetector:
 
         Args:
             images: paths or encoded bytes.
-            chains: perturbation chains, one per image, applied to the decoded pixels before anything else.
+            chains: perturbation chains, one per image, applied to the decoded pixels before anything else, the
+                detector's own chain among it.
             threads: of the core, for decoding and preparing; scores do not depend on it.
 
         Returns:
@@ -115,7 +116,9 @@ class OnnxDetector:
             unscored with the :class:`~mllmrisk.errors.ImageError`'s code.
         """
         began, busy = time.perf_counter(), self._network.seconds
-        logits = self._network.logits(images, chains=chains, threads=threads)
+        before = ["native"] * len(images) if chains is None else chains
+        joined = [perturb.joined(chain, self.recipe.chain) for chain in before]
+        logits = self._network.logits(images, chains=joined, threads=threads)
         self.timing = Timing(
             self.timing.session_seconds + self._network.seconds - busy,
             self.timing.wall_seconds + time.perf_counter() - began,
