@@ -137,7 +137,7 @@ class Fitted(NamedTuple):
     def told(self) -> dict[str, float]:
         """What was chosen, for training records."""
         return {
-            "share_of_trees": self.share,
+            "share_of_trees" if self.perceptron is None else "share_of_perceptron": self.share,
             "strength": self.strength,
             "calibration_slope": self.slope,
             "calibration_offset": self.offset,

@@ -46,6 +46,19 @@ def describe(name_or_file: str) -> Described:
     return config.describe("encoders", name_or_file, Common)
 
 
+def has_toml(name_or_file: str) -> bool:
+    """Whether an encoder is one that :func:`describe` can read, and not an outside package's.
+
+    Raises:
+        UsageError: there is no encoder of that name.
+    """
+    if name_or_file.endswith(".toml") or name_or_file in config.names("encoders"):
+        return True
+    if name_or_file not in ENCODERS.names():
+        ENCODERS.get(name_or_file)  # says what is known, and what may have been meant
+    return False
+
+
 def load(name_or_file: str, *, device: str = "cpu") -> Encoder:
     """The encoder of a registered name, or the one that a user's TOML file describes, loaded and tried.
 
