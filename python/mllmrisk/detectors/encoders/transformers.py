@@ -199,7 +199,7 @@ class Transformers:
 def _module(torch: Any, forward: Any) -> Any:
     """A torch module whose forward is a function."""
 
-    class Encoding(torch.nn.Module):
+    class Encoding(torch.nn.Module):  # type: ignore[misc]  # torch has no types here
         def forward(self, pixel_values: Any) -> Any:
             return forward(pixel_values)
 
