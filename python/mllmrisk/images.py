@@ -240,9 +240,7 @@ def hash_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return np.asarray(x & np.uint64(0x7F), np.uint8)
 
 
-def near_duplicates(
-    hashes: npt.ArrayLike, distance: int, groups: npt.ArrayLike | None = None
-) -> npt.NDArray[np.int64]:
+def near_duplicates(hashes: npt.ArrayLike, distance: int, groups: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
     """Pairs of images whose hashes differ in at most `distance` bits.
 
     Args:

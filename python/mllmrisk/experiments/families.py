@@ -106,6 +106,7 @@ FAMILIES: Registry[Maker] = Registry(
     "mllmrisk.families",
     {
         "forensic": "mllmrisk.experiments.forensic:made",
+        "finetune": "mllmrisk.experiments.finetune:made",
     },
 )
 
