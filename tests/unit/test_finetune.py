@@ -29,7 +29,7 @@ TINY_VIT = {
     "image_size": SIZE, "patch_size": 8,
 }  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
-    "micro-cnn": {"widths": [8, 16], "dropout": 0.1},
+    "micro-cnn": {"widths": [8, 16], "scales": [1, 2]},
     "npr": {"blocks": [1, 1]},
     "vit": TINY_VIT,
     "siglip": TINY_VIT,
@@ -131,7 +131,7 @@ def test_a_label_of_one_source_is_divided_by_image_and_says_so():
 
 def test_two_images_of_a_label_are_too_few():
     groups = np.arange(8)
-    with pytest.raises(UsageError, match="at least 3 fake images"):
+    with pytest.raises(ValueError, match="at least 3 fake images"):
         division.divide(groups, groups < 2, np.where(groups < 2, "mllm", "real"), Shares(), 0)
 
 
@@ -281,7 +281,7 @@ def test_training_ends_when_validation_gets_no_better_and_keeps_the_best(example
 
 def test_a_batch_without_room_is_computed_in_parts(examples: Examples):
     """The device's refusal is made here; that gradients of the parts add up to those of the batch is not."""
-    tiny = backbone(shape={"widths": [8, 16], "dropout": 0.0})
+    tiny = backbone(shape={**SHAPES["micro-cnn"], "dropout": 0.0})
 
     def narrow(network: backbones.Network, *rest: Any) -> loop.History:
         inner = network.module.forward

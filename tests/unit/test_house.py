@@ -32,6 +32,9 @@ HEAVY = {
     "pyarrow",
 }
 LEAVES = {
+    "detectors/finetuning/loop.py": {"torch"},
+    "detectors/finetuning/networks.py": {"torch"},
+    "detectors/finetuning/ship.py": {"torch"},
     "detectors/fitting.py": {"sklearn"},
     "micro/card.py": {"torch", "transformers"},
     "micro/classifier.py": {"torch"},

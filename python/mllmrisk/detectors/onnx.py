@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from mllmrisk import config, inference, perturb
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
-from mllmrisk.detectors.preprocessing import Prepared, prepare
 from mllmrisk.detectors.recipe import Output, Probe, Recipe
 from mllmrisk.errors import UsageError
+from mllmrisk.images import Prepared, prepare
 from mllmrisk.pictures import PICTURES
 from mllmrisk.records import Score
 

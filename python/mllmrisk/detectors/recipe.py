@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 
 from mllmrisk import perturb
-from mllmrisk.detectors.preprocessing import Preprocessing
 from mllmrisk.errors import UsageError
+from mllmrisk.images import Preprocessing
 from mllmrisk.pictures import PICTURES
 
 #: Words that name a column of an output, lower case.
