@@ -77,11 +77,13 @@ class Finetune:
         return _scorer(study, made({**card.table(kept), "chain": "native"}, kept.parent))
 
     def ship(self, study: Study, asked: Training, trained: Trained, out: Path) -> Path:
-        """The file as it is kept in a run, and its TOML."""
+        """The file as it is kept in a run, under the name of `out`, and its TOML."""
         assert trained.data is not None
         written = card.read(trained.data)
         assert written is not None
-        return card.save(out, trained.data, {**written["recipe"], "name": out.stem})
+        named = {**written["recipe"], "name": out.stem}
+        data = card.write(trained.data, named, seen=written["seen"], training=written["training"])
+        return card.save(out, data, named)
 
     def _shared(self, study: Study) -> Reader:
         """One reader for all trainings: folds have images in common, and an image's copies are the same in all."""
