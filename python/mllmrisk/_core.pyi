@@ -35,8 +35,11 @@ __all__ = [
     "metrics_threshold_at_fpr",
     "metrics_tie_share",
     "metrics_wilson",
+    "near_duplicates",
+    "patches",
     "perturb",
     "perturbations",
+    "prepare",
     "probe",
     "reencode",
     "resize",
@@ -150,3 +153,14 @@ def describe_statistics() -> list[tuple[str, str, str, str]]: ...
 def statistics(
     sources: Sequence[str | bytes | npt.NDArray[np.uint8]], threads: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint64], list[tuple[int, str, str]]]: ...
+
+_Sources = Sequence[str | bytes | npt.NDArray[np.uint8]]
+_Rows = tuple[npt.NDArray[np.float32], tuple[int, int], npt.NDArray[np.int64], list[tuple[int, str, str]]]
+
+def prepare(
+    sources: _Sources, how: Any, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0
+) -> _Rows: ...
+def patches(sources: _Sources, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0) -> _Rows: ...
+def near_duplicates(
+    hashes: npt.NDArray[np.uint64], distance: int, groups: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]: ...

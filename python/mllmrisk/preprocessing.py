@@ -78,7 +78,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError(f"antialias = false knows {', '.join(_PLAIN)}, not {self.interpolation}")
         if min(*(self.size or (1, 1)), *(1 if n is None else n for n in (self.resize, self.stride)), self.minimum) < 1:
             raise ValueError("size, resize, stride and minimum must be at least 1")
-        if not 0 <= self.fill <= 255:  # noqa: PLR2004
+        if not 0 <= self.fill <= 255:
             raise ValueError(f"fill must be 0 to 255, not {self.fill}")
         if 0.0 in self.std:
             raise ValueError("std must not be 0")

@@ -117,6 +117,13 @@ def told(asked: Training) -> dict[str, Any]:
     }
 
 
+def described(asked: Training) -> str:
+    """What a detector was trained on, in a sentence for its TOML."""
+    facts = told(asked)
+    generators = ", ".join(facts["generators"]) or "unnamed generators"
+    return f"{facts['real']} photographs, {facts['fake']} generated images ({generators}), view {asked.view}"
+
+
 def weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
     """Each row's weight; all sum to the number of images, so that augmented copies do not weaken regularisation.
 
