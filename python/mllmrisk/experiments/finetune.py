@@ -17,7 +17,7 @@ from mllmrisk.experiments.crossfit import CARD_RATES, calibration, threshold
 from mllmrisk.experiments.families import Scorer, Trained, Training
 from mllmrisk.experiments.forensic import chain, digests
 from mllmrisk.experiments.study import Study
-from mllmrisk.experiments.tabular import told, weights
+from mllmrisk.experiments.tabular import described, told, weights
 from mllmrisk.experiments.views import Arm, augmented
 from mllmrisk.records import Sample, Score
 from mllmrisk.store import write_atomically
@@ -106,13 +106,11 @@ class Finetune:
         from mllmrisk.detectors.finetuning import ship
 
         found = {str(rate): threshold(calibration(inner, asked.seen), rate) for rate in CARD_RATES}
-        fake = sum(s.label == "fake" for s in asked.seen)
-        view = f"{asked.view} view" + (f" ({chain(asked.view)})" if chain(asked.view) != "native" else "")
         return ship.table(
             self.backbone.backbone,
             model,
             chain=chain(asked.view),
-            trained_on=f"{asked.trained_on}: {len(asked.seen) - fake} real, {fake} generated images in the {view}",
+            trained_on=described(asked),
             thresholds={rate: value for rate, value in found.items() if isinstance(value, float)},
         )
 
