@@ -107,6 +107,7 @@ def _flat(row: Estimate) -> dict[str, Any]:
     flat["n_unscored"] = sum(row.n_unscored.values())
     flat["unscored_reasons"] = ", ".join(f"{reason} {n}" for reason, n in sorted(row.n_unscored.items()))
     flat["confounded_by"] = ", ".join(row.confounded_by)
+    flat["explained"] = "; ".join(f"{probe}: {why}" for probe, why in row.explained.items())
     flat.pop("evidence")
     return flat
 

@@ -59,7 +59,7 @@ def test_files_and_contract(run: Path, contract: Path) -> None:
     figures = {path.name for path in (run / "figures").iterdir()}
     views = ("native", "matched", "recompressed")
     panels = {f"{kind}-{view}.svg" for kind in ("leak", "spectra") for view in views}
-    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "retrain.svg"}
+    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "richness-forensic.svg", "retrain.svg"}
 
 
 def test_same_run_same_bytes(run: Path) -> None:
@@ -100,6 +100,31 @@ def test_every_confounded_figure_carries_its_warning(run: Path) -> None:
         line = next(part for part in re.split(r"\| |\n", text) if f"`{row.cell}`" in part)
         assert "⚠ **confounded by " in line
         assert all(probe in line for probe in row.confounded_by)
+
+
+def test_an_explanation_stands_beside_the_stamp_and_takes_nothing_from_it(run: Path) -> None:
+    with Store.load(run) as store:
+        _, rows = store.estimates()
+    explained = [row for row in rows if row.explained]
+    assert explained
+    assert all(row.confounded for row in explained)
+    html, text = _html(run), _markdown(run)
+    for row in explained:
+        body = re.search(rf"<td[^>]*>((?:(?!</td>).)*)<code>{row.cell}</code>", html, re.S)
+        assert body is not None
+        assert re.search(r"confounded by .*container: generators wrote &lt;PNG&gt;, cameras \*JPEG\*", body[1], re.S)
+        line = next(part for part in re.split(r"\| |\n", text) if f"`{row.cell}`" in part)
+        assert re.search(r"⚠ \*\*confounded by .*container: generators wrote &lt;PNG&gt;, cameras \\\*JPEG", line)
+
+
+def test_figures_against_one_source_stand_in_their_own_table_and_nowhere_else(run: Path) -> None:
+    reading = Reading.open(run)
+    assert reading.against
+    assert all(row.contrast is None for row in reading.find("detection"))
+    pooled = reading.one("detection", "auc", perturbation="native")
+    assert pooled is not None
+    assert "12.5% of pairs tied" in cell(pooled).text
+    assert _markdown(run).count("AUC against each source of photographs") == 3
 
 
 def test_every_table_cell_shows_value_interval_and_n(run: Path) -> None:

@@ -31,6 +31,8 @@ def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
         return _generator_facts(table)
     if kind == "prompts":
         return {"prompts": table.get("prompts", table.get("rows")), "licence": table.get("licence", "")}
+    if kind == "expanders":
+        return _expander_facts(table)
     return {key: table[key] for key in ("generators", "detectors", "judges") if table.get(key)}
 
 
@@ -63,6 +65,13 @@ def _generator_facts(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _expander_facts(table: dict[str, Any]) -> dict[str, Any]:
+    from mllmrisk.prompts.expansion import KINDS as EXPANDER_KINDS
+
+    kind = str(table["kind"])
+    return {"kind": kind, "extra": EXPANDER_KINDS.extra(kind), "licence": table.get("licence", "")}
+
+
 def _registered(word: str, known: Rows) -> Rows:
     """The registry's names, with what the packaged configs say of them."""
     registry = getattr(importlib.import_module(f"mllmrisk.{word}"), word.upper())
@@ -92,6 +101,7 @@ KINDS = {
     "profiles": lambda: _configs("profiles"),
     "generators": lambda: _configs("generators"),
     "prompts": lambda: _configs("prompts"),
+    "expanders": lambda: _configs("expanders"),
     "detectors": lambda: _registered("detectors", []),
     "judges": lambda: _registered("judges", _configs("judges")),
     "features": _features,
@@ -103,7 +113,7 @@ KINDS = {
 @click.argument("kinds", nargs=-1, type=click.Choice(list(KINDS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of objects per kind.")
 def command(kinds: tuple[str, ...], as_json: bool) -> None:
-    """List suites, profiles, generators, prompt sets, detectors, judges, features, perturbations.
+    """List suites, profiles, generators, prompt sets, expanders, detectors, judges, features, perturbations.
 
     Without an argument, all of them. No model is loaded, and no optional package is needed.
     """

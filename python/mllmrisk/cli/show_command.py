@@ -37,6 +37,8 @@ def command(run: Path, cell: str | None, most: int, lowest: bool, as_json: bool)
     click.echo(f"how: {estimate.method}")
     if estimate.confounded:
         click.echo(f"confounded: a probe that sees only the {', '.join(estimate.confounded_by)} does as well")
+        for probe, why in estimate.explained.items():
+            click.echo(f"  explained, {probe}: {why}")
     click.echo(f"{len(images)} images, by {'lowest' if lowest else 'highest'} score:")
     for image in images[:most]:
         score = f"{image.score.value:+9.3f}" if image.score.value is not None else f"({image.score.reason})"

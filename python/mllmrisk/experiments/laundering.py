@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mllmrisk import perturb
-from mllmrisk.experiments import detecting, examined
+from mllmrisk.experiments import detecting, examined, forensic
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.examined import Division
 from mllmrisk.experiments.study import Study
@@ -73,6 +73,8 @@ class Laundering(WithParameters[Parameters]):
         p = self.parameters
         division = Division(p.repeats, p.folds, (p.rate,))
         arms = [study.arm("recompressed"), *(laundered(chain) for chain in self.perturbations)]
+        if any(detector.name == forensic.NAME for detector in self.detectors):
+            study.feature_tables(arms, forensic.VECTOR)  # one decoding of each image for all perturbations
         found: list[Estimate] = []
         for detector in self.detectors:
             for name, scored in detector.under(study, "recompressed", arms, division).items():

@@ -255,6 +255,56 @@ def _curve(
                 drawing.text(x, y(row.value if row.high is None else row.high) - 5, "⚠", "warn tiny mid")
 
 
+def levels(reading: Reading, detector: str) -> Chart | None:
+    """Detection rate over the levels of a prompt: a small panel per generator."""
+    rows = [r for r in reading.find("richness", "detection_rate", detector=detector) if r.generator is not None]
+    names = sorted({str(r.level) for r in rows if r.level is not None}, key=lambda level: (len(level), level))
+    makers = [pair for pair in reading.generators("richness", detector=detector) if any(_made(r, pair) for r in rows)]
+    if len(names) < 2 or not makers:
+        return None
+    across, wide, tall = 4, 184.0, 190.0
+    groups = list(dict.fromkeys(paradigm for paradigm, _ in makers))
+    bottom = tall * -(-len(makers) // across)
+    title = f"Detected images against the level of the prompt, {naming.printable(detector)} detector"
+    about = "; ".join(_tip(f"{r.generator}, {r.level}", r) for r in rows)
+    drawing = Drawing(f"richness-{slug(detector)}", across * wide + 8, bottom + 34, title, about)
+    for i, pair in enumerate(makers):
+        left, top = (i % across) * wide, (i // across) * tall
+        found = {str(r.level): r for r in rows if _made(r, pair)}
+        _level_panel(drawing, left, top, pair, names, found)
+    _legend(drawing, groups, 12, bottom + 16, across * wide)
+    return Chart(drawing.name, drawing.render(), title)
+
+
+def _made(row: Estimate, pair: tuple[str, str]) -> bool:
+    return (row.paradigm, row.generator) == pair
+
+
+def _level_panel(
+    drawing: Drawing, left: float, top: float, pair: tuple[str, str], names: list[str], found: dict[str, Estimate]
+) -> None:
+    paradigm, generator = pair
+    y = Scale(0.0, 1.0, top + 150, top + 36)
+    x = Scale(0.0, max(1.0, len(names) - 1.0), left + 62, left + 164)
+    drawing.text(left + 12, top + 18, naming.printable(generator), "bold", most=20)
+    for tick in (0.0, 0.5, 1.0):
+        drawing.line(left + 44, y(tick), left + 178, y(tick), "grid")
+        drawing.text(left + 40, y(tick) + 4, f"{tick:.0%}", "muted small end")
+    group = group_class(paradigm)
+    points = [(x(i), y(r.value)) for i, name in enumerate(names) if (r := found.get(name)) and r.value is not None]
+    if len(points) > 1:
+        drawing.path(points, f"line {group}", dash=_DASHES.get(paradigm, ""))
+    for i, name in enumerate(names):
+        drawing.text(x(i), top + 168, naming.printable(name), "muted small mid")
+        row = found.get(name)
+        if row is None or row.value is None:
+            drawing.text(x(i), y(0.0) - 4, "–", "muted mid")
+            continue
+        if row.low is not None and row.high is not None:
+            drawing.line(x(i), y(row.low), x(i), y(row.high), f"bar {group}")
+        drawing.marker(x(i), y(row.value), group, _tip(f"{generator}, {name}", row), 4.2)
+
+
 def spectra(reading: Reading) -> list[Chart]:
     """Mean log power over radial frequency, a panel per view on one scale."""
     told = reading.summaries.get("spectra") or {}

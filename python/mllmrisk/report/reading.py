@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mllmrisk.records import PARADIGMS, Estimate
+from mllmrisk.records import AGAINST, PARADIGMS, Estimate
 from mllmrisk.report import naming
 from mllmrisk.store import Store
 
@@ -22,7 +22,8 @@ class Reading:
     Attributes:
         name: the run folder's name.
         run: the facts of the run, as `estimates.json` holds them; any key may be missing.
-        rows: every estimate.
+        rows: every estimate but those of `against`.
+        against: figures against one source of photographs, which would stand twice where all photographs are meant.
         summaries: `summaries.json`; parts that are absent are left out of the report.
     """
 
@@ -30,7 +31,8 @@ class Reading:
         """Takes what was read; see :meth:`open`."""
         self.name = name
         self.run = run
-        self.rows = rows
+        self.rows = [row for row in rows if not _of_source(row)]
+        self.against = [row for row in rows if _of_source(row)]
         self.summaries = summaries
 
     @classmethod
@@ -107,6 +109,10 @@ class Reading:
         if held:
             return min(held, key=lambda v: len(self.reaching(v)))
         return views[0] if views else None
+
+
+def _of_source(row: Estimate) -> bool:
+    return (row.contrast or "").startswith(AGAINST)
 
 
 def difference(row: Estimate) -> int:

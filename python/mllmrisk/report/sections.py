@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mllmrisk.report import charts, heatmap, naming, published, risk, tables, words
+from mllmrisk.report import charts, heatmap, naming, published, richness, risk, tables, words
 from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Prose, Report, Section
 from mllmrisk.report.reading import Reading
 
@@ -22,6 +22,7 @@ def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
         _detection(reading),
         _contrast(reading),
         _laundering(reading),
+        richness.section(reading),
         _retrain(reading),
         _spectra(reading),
         published.section(reading),
@@ -74,9 +75,9 @@ def _leak(reading: Reading) -> Section | None:
         "Where it separates photographs from generated images as well as the detector does, the detector's figure may "
         "be the probe's, and ⚠ stands beside it.",
     )
-    return Section(
-        "leak", "Is it the container that we see?", [lead, *_charts(charts.leak(reading)), tables.leak(reading)]
-    )
+    drawn = _charts(charts.leak(reading))
+    shown = [lead, *drawn, tables.leak(reading), *tables.leaks_of_generators(reading)]
+    return Section("leak", "Is it the container that we see?", shown)
 
 
 def _detection(reading: Reading) -> Section | None:
@@ -90,7 +91,7 @@ def _detection(reading: Reading) -> Section | None:
     )
     blocks: list[Block] = [lead, *_charts([charts.generators(reading, str(headline))], wide=True)]
     for view in order:
-        blocks += tables.detection(reading, view)
+        blocks += [*tables.detection(reading, view), *tables.against(reading, view)]
     alarms = tables.false_alarms(reading)
     return Section("detection", "How well are generated images detected?", [*blocks, *([alarms] if alarms else [])])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mllmrisk.records import Estimate
+from mllmrisk.records import AGAINST, Estimate
 from mllmrisk.report import heatmap, naming
 from mllmrisk.report.cells import Cell, cell, p_value
 from mllmrisk.report.document import Heading, Table
@@ -12,6 +12,8 @@ from mllmrisk.report.reading import Reading, difference
 from mllmrisk.report.words import sides
 
 _NOTHING = "not measured"
+#: Rows beyond which a table is folded.
+_MANY = 12
 
 
 def _cell(row: Estimate | None) -> Cell | str:
@@ -38,6 +40,24 @@ def leak(reading: Reading) -> Table:
             rows.append((head, [naming.printable(view), *map(_cell, found)]))
     columns = ["Probe", "View", *map(naming.paradigm, groups)]
     return Table("leak", "AUC of each leak probe", columns, rows)
+
+
+def leaks_of_generators(reading: Reading) -> list[Table]:
+    """Generator × view, a column per probe: what separates one generator's images from photographs."""
+    probes = list(dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc")))
+    rows: list[tuple[Heading, list[str | Cell]]] = []
+    for paradigm, generator in reading.generators("leak"):
+        where = {"paradigm": paradigm, "generator": generator}
+        for view in reading.views("leak"):
+            found = [reading.one("leak", "auc", perturbation=view, detector=probe, **where) for probe in probes]
+            if any(found):
+                head = Heading(naming.printable(generator), naming.paradigm(paradigm))
+                rows.append((head, [naming.printable(view), *map(_cell, found)]))
+    if not rows:
+        return []
+    columns = ["Generator", "View", *map(naming.printable, probes)]
+    note = "A generator's figures are held against its own leak; where it has none, against its paradigm's."
+    return [Table("leak-generators", "AUC of each leak probe, per generator", columns, rows, note, folded=True)]
 
 
 def detection(reading: Reading, view: str) -> list[Table]:
@@ -94,6 +114,26 @@ def false_alarms(reading: Reading) -> Table | None:
         "A threshold is set by photographs of other sources; what is shown is how many photographs it then calls fake."
     )
     return Table("false-alarms", "Photographs called fake, per source", columns, body, note) if body else None
+
+
+def against(reading: Reading, view: str) -> list[Table]:
+    """Per detector: AUC against the photographs of each source, for all generated images and each paradigm."""
+    tables = []
+    groups: list[str | None] = [None, *reading.paradigms("detection")]
+    for detector in reading.detectors():
+        rows = [r for r in reading.against if (r.detector, r.perturbation) == (detector, view) and r.metric == "auc"]
+        body = []
+        for name in dict.fromkeys(str(r.contrast) for r in rows):
+            mine = [r for r in rows if r.contrast == name]
+            found = [_first(r for r in mine if r.paradigm == group) for group in groups]
+            head = Heading(naming.printable(name.removeprefix(AGAINST)))
+            body.append((head, [_cell(row) for row in found]))
+        if body:
+            named = f"against-{view}-{detector}"
+            caption = f"AUC against each source of photographs, {naming.printable(detector)} detector, "
+            columns = ["Photographs of", *map(naming.paradigm, groups)]
+            tables.append(Table(named, caption + naming.view(view), columns, body, folded=len(body) > _MANY))
+    return tables
 
 
 def contrast(reading: Reading) -> Table:
@@ -173,4 +213,4 @@ def outcomes(reading: Reading) -> Table | None:
         ]
         body.append((Heading(named), cells))
     columns = ["Generator or camera", "Paradigm", "Source", "Outcome", "Reason", "Samples"]
-    return Table("outcomes", "Every sample, by outcome", columns, body, folded=len(body) > 12) if body else None
+    return Table("outcomes", "Every sample, by outcome", columns, body, folded=len(body) > _MANY) if body else None
