@@ -27,6 +27,16 @@ from mllmrisk.records import Score
 PACKAGED = config.names("detectors")
 
 
+def _has_weights(name: str) -> bool:
+    """Whether an entry has, or can be given, a file of weights: services have none."""
+    described = detectors.describe(name)
+    kind = described.common.kind
+    return kind in detectors.KINDS.names() and (kind == "forensic" or "published" in described.parameters)
+
+
+WITH_WEIGHTS = [name for name in PACKAGED if _has_weights(name)]
+
+
 @pytest.fixture(autouse=True)
 def weights_folder(tmp_path, monkeypatch):
     """No test sees the weights of whoever runs it."""
@@ -60,9 +70,7 @@ def test_a_packaged_entry_says_what_a_user_must_know(name):
         assert recipe.published.export
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in PACKAGED if detectors.describe(name).common.kind in ("onnx", "forensic")]
-)
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_a_packaged_entry_loads_or_says_what_to_do(name):
     common = detectors.describe(name).common
     try:
