@@ -7,7 +7,7 @@ Pillow's bit for bit. Both functions work outside the interpreter, so threads ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mllmrisk import _core
 from mllmrisk.errors import ImageError
+from mllmrisk.preprocessing import Preprocessing as Preprocessing
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
 
@@ -212,11 +213,7 @@ def statistics(sources: Iterable[Source | npt.NDArray[np.uint8]], *, threads: in
         ValueError: `threads` is less than 1.
         TypeError: a source is none of the above.
     """
-    threads = len(os.sched_getaffinity(0)) if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
-    plain = [source if isinstance(source, np.ndarray) else _plain(source) for source in sources]
-    values, hashes, failures = _core.statistics(plain, threads)
+    values, hashes, failures = _core.statistics([_raw(source) for source in sources], _threads(threads))
     errors = {index: ImageError(message, code) for index, code, message in failures}
     return Statistics(tuple(about.name for about in STATISTICS), values, hashes, errors)
 
@@ -241,6 +238,111 @@ def hash_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     for shift in (8, 16, 32):
         x = x + (x >> np.uint64(shift))
     return np.asarray(x & np.uint64(0x7F), np.uint8)
+
+
+def near_duplicates(hashes: npt.ArrayLike, distance: int, groups: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
+    """Pairs of images whose hashes differ in at most `distance` bits.
+
+    Args:
+        hashes: (n,) uint64, of `statistics`.
+        distance: bits, 0 to 64.
+        groups: (n,) int64; pairs within one group are left out.
+
+    Returns:
+        (k, 2) int64 indices i < j, ascending.
+
+    Raises:
+        ValueError: as many groups as hashes are wanted; or more than 2^24 pairs were found.
+    """
+    codes = np.ascontiguousarray(hashes, np.uint64)
+    return _core.near_duplicates(codes, distance, None if groups is None else np.ascontiguousarray(groups, np.int64))
+
+
+class Prepared(NamedTuple):
+    """Rows of a network's input."""
+
+    values: npt.NDArray[np.float32]
+    """(m, 3, h, w), (m, h, w, 3) or, of `patches`, (m, 4, 3, 256, 256); C-contiguous, ready for the network."""
+    rows: npt.NDArray[np.int64]
+    """(m,) index of the source of each row, ascending; a source in `errors` has none."""
+    errors: dict[int, ImageError]
+    """Index of a source to the reason why it gave no row."""
+
+
+def prepare(
+    sources: Sequence[Source | npt.NDArray[np.uint8]],
+    how: Preprocessing,
+    *,
+    chains: Sequence[str | None] | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Makes a network's input of images: decoded, perturbed, resized, cropped and normalised outside the interpreter.
+
+    Args:
+        sources: paths, bytes or (H, W, 3) uint8 arrays; pixels as they are stored (no EXIF rotation).
+        how: see `Preprocessing`. With crop_mode `full`, the sources of a call must have one size.
+        chains: a perturbation chain (`mllmrisk.perturb`) or None for each source, applied first.
+        threads: how many images are worked on at once, and held in memory; all processors that this process may use
+            where None. The values do not depend on it.
+        seed: of the random steps of chains; the i-th source draws from `seed + i`.
+
+    Raises:
+        ValueError: `how`, `chains` or `threads` cannot be, or the sizes of a `full` call differ.
+        TypeError: a source is none of the above.
+    """
+    found = _core.prepare([_raw(source) for source in sources], how, _threads(threads), chains, seed)
+    values, (height, width), rows, failures = found
+    shape = (3, height, width) if how.layout == "NCHW" else (height, width, 3)
+    return _prepared(values, shape, rows, failures)
+
+
+def patches(
+    sources: Sequence[Source | npt.NDArray[np.uint8]],
+    *,
+    chains: Sequence[str | None] | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """The patches of images that the detector AIDE looks at, chosen by the texture of 32x32 windows at stride 16.
+
+    A window's grade is the sum over channels of the grade that the feature family `aide` describes. The four of an
+    image are those of the lowest, highest, second lowest and second highest grade, the order of the authors' network;
+    each enlarged to 256x256 (bilinear) and normalised as (pixel / 255 - mean) / std with ImageNet's mean and std.
+
+    Args:
+        sources: as for `prepare`, at least 32 px a side.
+        chains: as for `prepare`.
+        threads: as for `prepare`.
+        seed: as for `prepare`.
+
+    Returns:
+        Values (m, 4, 3, 256, 256), one row per source.
+    """
+    found = _core.patches([_raw(source) for source in sources], _threads(threads), chains, seed)
+    values, (height, width), rows, failures = found
+    return _prepared(values, (4, 3, height, width), rows, failures)
+
+
+def _prepared(
+    values: npt.NDArray[np.float32],
+    shape: tuple[int, ...],
+    rows: npt.NDArray[np.int64],
+    failures: list[tuple[int, str, str]],
+) -> Prepared:
+    errors = {index: ImageError(message, code) for index, code, message in failures}
+    return Prepared(values.reshape(len(rows), *shape), rows, errors)
+
+
+def _threads(threads: int | None) -> int:
+    threads = len(os.sched_getaffinity(0)) if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return threads
+
+
+def _raw(source: Source | npt.NDArray[np.uint8]) -> bytes | str | npt.NDArray[np.uint8]:
+    return source if isinstance(source, np.ndarray) else _plain(source)
 
 
 def _plain(source: Source) -> bytes | str:

@@ -17,6 +17,10 @@ from mllmrisk.extras import optional
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+#: Which provider a device stands for; `auto` takes CUDA where it works.
+_PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
 #: onnxruntime writes its own log lines on stderr; what they say is in our errors, so only fatal ones pass.
 _FATAL, _WARNING = 4, 2
@@ -48,14 +52,14 @@ def onnxruntime(what: str, extra: str = "cpu") -> Any:
 
 
 def parse_device(device: str) -> tuple[str, int]:
-    """`auto`, `cpu`, `cuda` or `cuda:1` as (kind, index).
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt` or `tensorrt:1` as (kind, index).
 
     Raises:
         UsageError: anything else.
     """
-    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", device)
-    if match is None or (match[2] is not None and match[1] != "cuda"):
-        raise UsageError(f"no device {device!r}: auto, cpu, cuda or cuda:INDEX")
+    match = re.fullmatch(r"(auto|cpu|cuda|tensorrt)(?::(\d{1,3}))?", device)
+    if match is None or (match[2] is not None and match[1] in ("auto", "cpu")):
+        raise UsageError(f"no device {device!r}: auto, cpu, cuda, cuda:INDEX, tensorrt or tensorrt:INDEX")
     return match[1], int(match[2] or 0)
 
 
@@ -66,7 +70,8 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
         model: the file's bytes, so that the bytes that were checked are the bytes that run; weights in external
             files are not read.
         what: whose model it is, for messages: `judge 'opennsfw'`.
-        device: `auto` takes CUDA where it works, `cuda[:i]` insists on it.
+        device: `auto` takes CUDA where it works; `cuda[:i]` and `tensorrt[:i]` insist on it. What TensorRT has no
+            kernel for runs on CUDA.
         threads: onnxruntime's own threads within one call.
         extra: the optional dependency set that brings onnxruntime.
 
@@ -77,9 +82,12 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
     kind, index = parse_device(device)
     ort = onnxruntime(what, extra)
     providers: list[Any] = [CPU]
-    if kind != "cpu" and CUDA in ort.get_available_providers():
-        _preload(ort)
-        providers.insert(0, (CUDA, {"device_id": index}))
+    if kind != "cpu":
+        asked = [TENSORRT, CUDA] if kind == "tensorrt" else [CUDA]
+        there = [provider for provider in asked if provider in ort.get_available_providers()]
+        if there:
+            _preload(ort)
+        providers = [*((provider, {"device_id": index}) for provider in there), CPU]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -92,9 +100,38 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
     finally:
         ort.set_default_logger_severity(_WARNING)
     got = session.get_providers()[0]
-    if kind == "cuda" and got != CUDA:
-        raise UsageError(f"{what}: {device} was asked for and not got: {missing_cuda(ort)}; or use --device cpu")
+    if kind != "auto" and got != _PROVIDERS[kind]:
+        missing = missing_tensorrt(ort) if kind == "tensorrt" else missing_cuda(ort)
+        raise UsageError(f"{what}: {device} was asked for and not got: {missing}; or use --device cpu")
     return Session(session, got)
+
+
+def run(opened: Session, name: str, values: Any, output: str, *, bound: bool | None = None) -> Any:
+    """One output of a model for one input; other threads of the interpreter go on meanwhile.
+
+    Args:
+        opened: the model.
+        name: of the input.
+        values: the array for it, C-contiguous.
+        output: name of the output.
+        bound: through onnxruntime's IO binding, so that on a GPU the output is made there and is the only thing that
+            is copied back; None for where the model runs on a GPU.
+
+    Returns:
+        The output as a NumPy array.
+    """
+    session = opened.session
+    if bound is None:
+        bound = opened.provider != CPU
+    if not bound:
+        return session.run([output], {name: values})[0]
+    options = session.get_provider_options()[opened.provider]
+    kind = "cpu" if opened.provider == CPU else "cuda"
+    binding = session.io_binding()
+    binding.bind_cpu_input(name, values)
+    binding.bind_output(output, kind, int(options.get("device_id", 0)))
+    session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()[0]
 
 
 def prove(device: str) -> str:
@@ -113,6 +150,16 @@ def prove(device: str) -> str:
     if not np.array_equal(y, 2 * x):
         raise MllmriskError(f"onnxruntime computes wrong results on {opened.provider}")
     return opened.provider
+
+
+def missing_tensorrt(ort: Any) -> str:
+    """Why onnxruntime's TensorRT provider does not work here, in words."""
+    if TENSORRT not in ort.get_available_providers():
+        return "the installed onnxruntime has no TensorRT (pip uninstall onnxruntime; pip install 'mllmrisk[gpu]')"
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
+    if (library := _unloadable_library(str(provider))) is not None:
+        return f"{library} is missing or does not load (pip install tensorrt, of the version that onnxruntime names)"
+    return missing_cuda(ort)
 
 
 def missing_cuda(ort: Any) -> str:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import features, inference
+from mllmrisk import config, features, inference, perturb
+from mllmrisk.detectors import places
+from mllmrisk.detectors.card import METADATA
+from mllmrisk.detectors.recipe import Common, Model, Published, Threshold
 from mllmrisk.errors import MissingExtraError, UsageError
 from mllmrisk.records import Score
 
 if TYPE_CHECKING:
     from mllmrisk.detectors.fitting import Fitted
 
-#: Key of the metadata in the ONNX file.
-METADATA = "mllmrisk"
 _OPSET = 17
 _ML_OPSET = 3
 
@@ -51,10 +52,31 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
 
 
+class Table(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The TOML of a detector of this kind; without `model` it is still to be trained."""
+
+    kind: Literal["forensic"]
+    model: Model | None = None
+    threshold: Threshold | None = None
+    published: Published | None = None
+
+
+def made(table: dict[str, Any], folder: Path, *, device: str = "cpu") -> Forensic:
+    """The detector of a TOML of the kind `forensic`, or of a file of `mllmrisk train`."""
+    described = config.converted(table, Table)
+    if described.model is None:
+        raise UsageError(
+            f"the detector {described.name!r} is trained on your images (licence: {described.licence}): "
+            f"mllmrisk train --images MANIFEST -o DETECTOR.onnx, then give the file"
+        )
+    return Forensic(places.content(described.model, described.name, folder), name=described.name, device=device)
+
+
 class Forensic:
     """A trained `forensic` detector, run through onnxruntime."""
 
     name: str
+    decision: float = 0.0
 
     def __init__(self, model: Path | bytes, *, name: str | None = None, device: str = "cpu") -> None:
         """Loads a detector file. A few thousand numbers per image: the CPU is the right device.
@@ -90,7 +112,7 @@ class Forensic:
         totals: list[list[float]] = [[] for _ in images]
         reasons: dict[int, str] = {}
         for own in self.card.chains:
-            joined = [_joined(chain, own) for chain in before]
+            joined = [perturb.joined(chain, own) for chain in before]
             found = features.extract(images, features=self.card.features, threads=threads, chains=joined)
             good = [i for i in range(len(images)) if i not in found.errors]
             reasons.update({i: error.code for i, error in found.errors.items()})
@@ -101,10 +123,6 @@ class Forensic:
             Score(None, reasons[i]) if i in reasons else Score(float(np.mean(logits)))
             for i, logits in enumerate(totals)
         ]
-
-
-def _joined(first: str, then: str) -> str:
-    return "+".join(chain for chain in (first, then) if chain != "native") or "native"
 
 
 def _read(model: Path | bytes) -> bytes:

@@ -78,17 +78,24 @@ def _behind(leaks: Mapping[_Place, dict[str, Estimate]], auc: Estimate) -> dict[
 
 
 def _key(row: Estimate) -> tuple[str | None, ...]:
-    contrast = None if row.experiment == "contrast" else row.contrast  # figures against one source say which
-    return (row.experiment, row.detector, row.trained_on, row.perturbation, row.paradigm, row.generator, contrast)
+    # A figure against one source says which; it is another than that against all photographs.
+    group = (row.paradigm, row.generator, row.level, row.contrast)
+    return (row.experiment, row.detector, row.trained_on, row.perturbation, *group)
 
 
 def _aucs_behind(row: Estimate, aucs: dict[tuple[str | None, ...], Estimate]) -> list[Estimate]:
     keys: list[tuple[str | None, ...]]
     if row.experiment == "contrast":
         sides = (row.contrast or "").partition(": ")[2].split(" - ")
-        keys = [("detection", row.detector, row.trained_on, row.perturbation, side, None, None) for side in sides]
+        keys = [("detection", row.detector, row.trained_on, row.perturbation, side, None, None, None) for side in sides]
+    elif row.experiment == "richness" and row.level is None:  # what compares levels: the AUCs of all of them
+        makers = {(row.paradigm, row.generator)}
+        if row.paradigm is None:
+            makers = {(side, None) for side in (row.contrast or "").partition("slope: ")[2].split(" - ")}
+        shared = ("richness", row.detector, row.trained_on, row.perturbation)
+        keys = [key for key in aucs if key[:4] == shared and key[4:6] in makers]
     elif row.paradigm == "real":  # false alarms: the AUC of all generated images stands for them
-        keys = [(row.experiment, row.detector, row.trained_on, row.perturbation, None, None, None)]
+        keys = [(row.experiment, row.detector, row.trained_on, row.perturbation, *[None] * 4)]
     else:
         keys = [_key(row)]
     return [aucs[key] for key in keys if key in aucs]

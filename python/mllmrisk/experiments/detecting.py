@@ -24,6 +24,7 @@ class Group(NamedTuple):
     paradigm: str | None
     generator: str | None
     members: list[Sample]
+    level: str | None = None
 
     def holds(self, sample: Sample) -> bool:
         """Whether a sample, with or without an image, is one of the group."""
@@ -34,7 +35,7 @@ class Group(NamedTuple):
     @property
     def columns(self) -> dict[str, str]:
         """The group's keys that are not null."""
-        named = {"paradigm": self.paradigm, "generator": self.generator}
+        named = {"paradigm": self.paradigm, "generator": self.generator, "level": self.level}
         return {key: value for key, value in named.items() if value is not None}
 
 
@@ -303,6 +304,7 @@ def _maker(
             n_unscored=reasons,
             paradigm=group.paradigm,
             generator=group.generator,
+            level=group.level,
             detector=where.detector,
             trained_on=where.trained_on,
             perturbation=where.perturbation,

@@ -63,13 +63,9 @@ def pairs(ids: Sequence[str], looks: NDArray[np.float32], groups: NDArray[np.int
     """
     hashes = looks[:, :_PARTS].astype(np.uint16).view(np.uint64)[:, 0]
     thumbnails = looks[:, _PARTS:]
-    found = []
-    for i in range(len(ids) - 1):
-        near = np.flatnonzero(images.hash_distance(hashes[i], hashes[i + 1 :]) <= BITS) + i + 1
-        near = near[groups[near] != groups[i]]
-        apart = np.abs(thumbnails[near] - thumbnails[i]).mean(axis=1)
-        found += [Pair(ids[i], ids[int(j)]) for j in near[apart <= LEVELS]]
-    return found
+    near = images.near_duplicates(hashes, BITS, groups)
+    apart = np.abs(thumbnails[near[:, 0]] - thumbnails[near[:, 1]]).mean(axis=1)
+    return [Pair(ids[i], ids[j]) for i, j in near[apart <= LEVELS].tolist()]
 
 
 def refuse(found: Sequence[Pair], names: dict[str, str]) -> None:

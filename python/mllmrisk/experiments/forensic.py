@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllmrisk import features
+from mllmrisk.detectors import card
 from mllmrisk.errors import UsageError
+from mllmrisk.experiments import tabular
 from mllmrisk.experiments.crossfit import CARD_RATES, calibration, threshold
 from mllmrisk.experiments.families import Scorer, Trained, Training
 from mllmrisk.experiments.study import Study, Table
 from mllmrisk.experiments.tabular import Tabular
 from mllmrisk.experiments.views import CROP, ENCODER, VIEWS, Arm
 from mllmrisk.records import Sample
-from mllmrisk.store import write_atomically
 
 if TYPE_CHECKING:
     from mllmrisk.detectors.fitting import Fitted
@@ -56,7 +57,7 @@ class Forensic(Tabular):
         from mllmrisk.detectors.forensic import Card, to_onnx
 
         thresholds = {str(rate): threshold(calibration(inner, asked.seen), rate) for rate in CARD_RATES}
-        card = Card(
+        told = Card(
             kind=NAME,
             features=list(features.names(FEATURES)),
             chains=[chain(asked.view)],
@@ -65,7 +66,7 @@ class Forensic(Tabular):
             training=record,
             seen=digests(asked.seen),
         )
-        return to_onnx(fitted, card)
+        return to_onnx(fitted, told)
 
     def restore(self, study: Study, kept: Path) -> Scorer:
         """The stored file, run by onnxruntime."""
@@ -76,8 +77,16 @@ class Forensic(Tabular):
     def ship(self, study: Study, asked: Training, trained: Trained, out: Path) -> Path:
         """The file as it is kept in a run, and its TOML."""
         assert trained.data is not None
-        write_atomically(out, trained.data)
-        return out
+        table = {
+            "name": out.stem,
+            "kind": NAME,
+            "version": "trained",
+            "about": "features of the Rust core and a classifier, trained by mllmrisk",
+            "licence": "its owner's",
+            "citation": "mllmrisk, docs/forensic.md",
+            "trained_on": tabular.described(asked),
+        }
+        return card.save(out, trained.data, table)
 
 
 def chain(view: str) -> str:

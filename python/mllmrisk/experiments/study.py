@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import features, images, perturb
+from mllmrisk.detectors.encoders.base import Encoder
 from mllmrisk.errors import ImageError
 from mllmrisk.experiments import duplicates, probes, splits
 from mllmrisk.experiments.views import Arm, arm
@@ -204,6 +205,21 @@ class Study:
                 self.progress(stage, done, total)
         self._tables |= {(kind, name): _tabulate(self.samples, rows) for name, rows in known.items()}
         return {way.name: self._tables[kind, way.name] for way in ways}
+
+    def embeddings(self, way: Arm, encoder: Encoder) -> Table:
+        """Vectors of a frozen encoder of every image under an arm."""
+
+        def make(batch: Sequence[Sample]) -> dict[str, Vector]:
+            found = encoder.embed(
+                [self.path(s) for s in batch], chains=[way.chain(s) for s in batch], threads=self.threads
+            )
+            return {
+                s.id: Vector(None, found.errors[i]) if i in found.errors else Vector(found.values[i], None)
+                for i, s in enumerate(batch)
+            }
+
+        kind = f"embedding:{encoder.name}@{encoder.version}"
+        return self._table(kind, way.name, make, f"{encoder.name} ({way.name})")
 
     def container_facts(self, way: Arm) -> Table:
         """What a file's container alone says, under an arm."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mllmrisk import features
+from mllmrisk.experiments import levels
 from mllmrisk.experiments.forensic import NAME, VECTOR
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
@@ -34,6 +35,8 @@ def of(study: Study, detection: Study, estimates: Sequence[Estimate]) -> dict[st
     if views:
         told["spectra"] = {view: _spectra(detection, view) for view in views}
         told["ranking"] = _ranking(detection, views[-1])
+    if any(row.experiment == "richness" for row in estimates):
+        told["lengths"] = levels.lengths(detection)
     return told
 
 

@@ -104,9 +104,13 @@ def cell(row: Estimate) -> Cell:
 
 def number(row: Estimate, x: float) -> str:
     """A number of this estimate: two decimals, or per cent for shares of images; differences carry their sign."""
-    if row.metric == "difference":
-        share = row.unit.rpartition(" ")[2] in _SHARES
-        shown = f"{x * 100:+.0f} pts" if share else f"{x:+.2f}"
+    if row.metric in ("difference", "slope"):
+        if row.unit == "standard deviations":
+            shown = f"{x:+.2f} sd"
+        elif _SHARES.isdisjoint(row.unit.split()):
+            shown = f"{x:+.2f}"
+        else:  # a change per level is smaller than one between sides
+            shown = f"{x * 100:+.1f} pts" if row.unit.endswith(" per level") else f"{x * 100:+.0f} pts"
         return shown.replace("-", _MINUS)
     if row.metric in _SHARES:
         # One style per estimate, so that value and interval line up.

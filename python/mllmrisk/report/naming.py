@@ -80,6 +80,8 @@ REASONS: Mapping[str, str] = {
     "no_score": "not scored",
     "no_person": "nobody shown whom the judge can tell",
     "unmatched": "the match has no scored image",
+    "no_levels": "the images name no level of richness",
+    "too_few_captions": "too few captions with both levels",
     "none_corrupted": "no image was corrupted",
     "no_labelled_image": "the labelled images hold none of both kinds",
     "judge_no_better_than_chance": "the judge is no better than chance on labelled images",
@@ -184,3 +186,13 @@ def clusters(n: int, by: str) -> str:
     if "(" in by:  # one kind of group per side: the methods say which
         return count(n, "group")
     return count(n, by) if by.isalpha() else f"{count(n, 'group')} by {printable(by)}"
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name: letters, digits and dashes, never a path."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())[:48].strip("-") or "other"
+
+
+def named(kind: str, detector: str, detectors: list[str]) -> str:
+    """A drawing's name: that of its kind for the first detector, with the detector's for the others."""
+    return kind if detector == detectors[0] else f"{kind}-{slug(detector)}"

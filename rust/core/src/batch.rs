@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
 use crate::perturb::{self, Chain};
+use crate::preprocess::{Preprocessing, patches};
 use crate::quality::{self, Measured};
 
 /// Where the pixels of one input come from.
@@ -33,12 +34,21 @@ pub enum Source {
         /// The pixels.
         image: Image,
     },
+    /// Pixels that are copied from elsewhere when their turn comes, so that no batch holds a copy of all of them.
+    Deferred {
+        /// What errors call them.
+        name: String,
+        /// Makes the copy, on whatever thread.
+        image: Box<dyn FnOnce() -> Result<Image> + Send>,
+    },
 }
 
 impl Source {
     fn name(&self) -> &str {
         match self {
-            Self::Path(name) | Self::Bytes { name, .. } | Self::Pixels { name, .. } => name,
+            Self::Path(name) | Self::Bytes { name, .. } | Self::Pixels { name, .. } | Self::Deferred { name, .. } => {
+                name
+            }
         }
     }
 
@@ -52,18 +62,30 @@ impl Source {
                 codec::decode(&Input { name: &name, bytes: bytes.as_ref().as_ref() }, limits, false)
             }
             Self::Pixels { image, .. } => Ok(image),
+            Self::Deferred { image, .. } => image(),
         }
     }
 }
 
-/// One input of [`extract_many`].
+/// One input of [`extract_many`], [`prepare_many`] or [`patches_many`].
 pub struct Item<'a> {
     /// Where its pixels come from.
     pub source: Source,
-    /// What is done to them before the features are computed.
+    /// What is done to them first.
     pub chain: Option<&'a Chain>,
     /// Seed of the chain's random steps.
     pub seed: u64,
+}
+
+impl Item<'_> {
+    /// The pixels after the chain.
+    fn image(self, limits: &Limits) -> Result<Image> {
+        let image = self.source.image(limits)?;
+        match self.chain {
+            Some(chain) => chain.apply(image, self.seed),
+            None => Ok(image),
+        }
+    }
 }
 
 /// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
@@ -78,14 +100,7 @@ pub fn extract_many(
     limits: &Limits,
     go_on: impl FnMut() -> bool,
 ) -> Option<Vec<Result<Vec<f32>>>> {
-    let one = |name: &str, item: Item<'_>| {
-        let image = item.source.image(limits)?;
-        let image = match item.chain {
-            Some(chain) => chain.apply(image, item.seed)?,
-            None => image,
-        };
-        features::extract(name, &image, selection)
-    };
+    let one = |name: &str, item: Item<'_>| features::extract(name, &item.image(limits)?, selection);
     each(items, |item| item.source.name().to_owned(), one, threads, go_on)
 }
 
@@ -118,6 +133,132 @@ pub fn measure_many(
 ) -> Option<Vec<Result<Measured>>> {
     let one = |name: &str, source: Source| quality::measure(name, &source.image(limits)?);
     each(sources, |source| source.name().to_owned(), one, threads, go_on)
+}
+
+/// Rows of a network's input.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// The rows one after the other.
+    pub values: Vec<f32>,
+    /// (height, width) of a row of three channels; (0, 0) where there is none.
+    pub size: (usize, usize),
+    /// Of each row, the item that it comes from, ascending.
+    pub sources: Vec<usize>,
+    /// The items that gave no row.
+    pub errors: Vec<(usize, Error)>,
+}
+
+/// The rows of each item, as [`extract_many`]; a wrong argument is the error of the call. Where every item gives one
+/// row, it is written where it stays. [`Crop::Full`](crate::preprocess::Crop::Full) takes items of one size only.
+pub fn prepare_many(
+    items: Vec<Item<'_>>,
+    how: &Preprocessing,
+    threads: usize,
+    limits: &Limits,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Prepared>> {
+    how.check(limits)?;
+    if let Some(length) = how.length() {
+        let write = |name: &str, image: &Image, out: &mut [f32]| how.write(name, image, out);
+        let prepared = fill(items, length, write, threads, limits, go_on)?;
+        let size = (how.size.0 as usize, how.size.1 as usize);
+        return Ok(prepared.map(|prepared| Prepared { size, ..prepared }));
+    }
+    let one = |name: &str, item: Item<'_>| how.rows(name, &item.image(limits)?, limits);
+    each(items, |item| item.source.name().to_owned(), one, threads, go_on).map(join).transpose()
+}
+
+/// [`patches::LENGTH`] values of each item, as [`extract_many`]; they are one row of [`Prepared`].
+pub fn patches_many(
+    items: Vec<Item<'_>>,
+    threads: usize,
+    limits: &Limits,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Prepared>> {
+    let prepared = fill(items, patches::LENGTH, patches::write, threads, limits, go_on)?;
+    let size = (patches::ENLARGED, patches::ENLARGED);
+    Ok(prepared.map(|prepared| Prepared { size, ..prepared }))
+}
+
+/// `length` values of each item, written by `write` to their place among all values.
+fn fill(
+    items: Vec<Item<'_>>,
+    length: usize,
+    write: impl Fn(&str, &Image, &mut [f32]) -> Result<()> + Sync,
+    threads: usize,
+    limits: &Limits,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Prepared>> {
+    let mut values = zeros(items.len().saturating_mul(length))?;
+    let slots: Vec<_> = items.into_iter().zip(values.chunks_exact_mut(length)).collect();
+    let one = |name: &str, (item, out): (Item<'_>, &mut [f32])| write(name, &item.image(limits)?, out);
+    let Some(results) = each(slots, |(item, _)| item.source.name().to_owned(), one, threads, go_on) else {
+        return Ok(None);
+    };
+    let mut prepared = Prepared::default();
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(()) => {
+                // Rows after a failed one move up.
+                let row = prepared.sources.len();
+                if row < index {
+                    values.copy_within(index * length..(index + 1) * length, row * length);
+                }
+                prepared.sources.push(index);
+            }
+            Err(error) => prepared.errors.push((index, error)),
+        }
+    }
+    values.truncate(prepared.sources.len() * length);
+    prepared.values = values;
+    Ok(Some(prepared))
+}
+
+/// The rows of all items; they must have one size.
+fn join(results: Vec<Result<(Vec<f32>, (usize, usize))>>) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    let total = results.iter().flatten().map(|(values, _)| values.len()).sum();
+    for (index, result) in results.into_iter().enumerate() {
+        let (values, size) = match result {
+            Ok(rows) => rows,
+            Err(error) => {
+                prepared.errors.push((index, error));
+                continue;
+            }
+        };
+        if prepared.sources.is_empty() {
+            prepared.size = size;
+        } else if prepared.size != size {
+            let ((height, width), (h, w)) = (prepared.size, size);
+            let detail = format!("images of {width}x{height} and of {w}x{h} make no batch; give one at a time");
+            return Err(Error::argument("crop_mode", detail));
+        }
+        let rows = values.len() / (3 * size.0 * size.1);
+        prepared.sources.extend(std::iter::repeat_n(index, rows));
+        if values.len() == total {
+            prepared.values = values;
+        } else {
+            if prepared.values.is_empty() {
+                prepared.values = reserved(total)?;
+            }
+            prepared.values.extend(values);
+        }
+    }
+    Ok(prepared)
+}
+
+/// `count` zeros, or an error where there is no room for them: the allocator of a `Vec` would end the process.
+fn zeros(count: usize) -> Result<Vec<f32>> {
+    drop(reserved(count)?);
+    Ok(vec![0.0; count]) // pages that nobody has written to yet cost nothing
+}
+
+fn reserved(count: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| {
+        Error::argument("sources", format!("{count} values do not fit in memory; give fewer at a time"))
+    })?;
+    Ok(values)
 }
 
 /// `one` of each item and its name, in their order, as [`extract_many`] says.

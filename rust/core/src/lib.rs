@@ -9,8 +9,9 @@
 //! 4. [`features`] turns an image into forensic statistics; what several families need is made once
 //!    ([`image::Planes`]).
 //! 5. [`quality`] tells broken pictures from sound ones, and finds the same picture again.
-//! 6. [`batch`] runs the steps above over many inputs on a stated number of threads, one result per input.
-//! 7. [`metrics`] turns scores into estimates with intervals.
+//! 6. [`preprocess`] makes a network's input of an image: detectors and encoders outside this crate read it.
+//! 7. [`batch`] runs the steps above over many inputs on a stated number of threads, one result per input.
+//! 8. [`metrics`] turns scores into estimates with intervals.
 
 pub mod batch;
 pub mod codec;
@@ -19,6 +20,7 @@ pub mod features;
 pub mod image;
 pub mod metrics;
 pub mod perturb;
+pub mod preprocess;
 pub mod quality;
 pub mod transform;
 

@@ -67,10 +67,7 @@ fn extract<'py>(
     seed: u64,
 ) -> PyResult<(Bound<'py, PyArray2<f32>>, Vec<(usize, &'static str, String)>)> {
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
-    if let Some(chains) = &chains {
-        one_each("chains", chains.len(), sources.len())?;
-    }
-    let chains = chains.map(|texts| parse_chains(&texts)).transpose()?;
+    let chains = one_chain_each(chains.as_deref(), sources.len())?;
     let mut items = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
         let chain = chains.as_ref().and_then(|chains| chains[index].as_deref());
@@ -146,6 +143,14 @@ fn one_each(what: &str, count: usize, sources: usize) -> PyResult<()> {
         return Ok(());
     }
     Err(PyValueError::new_err(format!("{count} {what} for {sources} images")))
+}
+
+/// The chains of one text per source, or None.
+pub(crate) fn one_chain_each(
+    texts: Option<&[Option<String>]>,
+    sources: usize,
+) -> PyResult<Option<Vec<Option<Rc<Chain>>>>> {
+    texts.map(|texts| one_each("chains", texts.len(), sources).and_then(|()| parse_chains(texts))).transpose()
 }
 
 /// The chains of some texts; texts that repeat are parsed once.

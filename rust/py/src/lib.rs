@@ -5,6 +5,7 @@ mod convert;
 mod error;
 mod features;
 mod metrics;
+mod preprocess;
 mod quality;
 
 use pyo3::prelude::*;
@@ -20,5 +21,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     codec::register(module)?;
     features::register(module)?;
     metrics::register(module)?;
+    preprocess::register(module)?;
     quality::register(module)
 }

@@ -98,6 +98,24 @@ struct Transform {
 
 static TRANSFORM: OnceLock<Transform> = OnceLock::new();
 
+/// AIDE's grade of a window of one channel: high where high frequencies are strong. The formula stands in the family's
+/// description.
+pub(crate) struct WindowGrades(&'static Transform);
+
+impl WindowGrades {
+    /// Side of a window, in pixels.
+    pub(crate) const SIDE: usize = SIDE;
+
+    pub(crate) fn new() -> Self {
+        Self(TRANSFORM.get_or_init(Transform::new))
+    }
+
+    /// The grade of the window at (`top`, `left`), which must lie inside.
+    pub(crate) fn of(&self, channel: &Plane<u8>, top: usize, left: usize) -> f32 {
+        grade(channel, top, left, self.0)
+    }
+}
+
 impl Transform {
     fn new() -> Self {
         let basis = |k: usize, n: usize| {

@@ -38,6 +38,7 @@ mod texture;
 
 use crate::image::Planes;
 
+pub(crate) use aide::WindowGrades;
 pub use block_dct::BlockDct;
 pub use cross_difference::CrossDifference;
 pub use selection::{Selection, extract, select};

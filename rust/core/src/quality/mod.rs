@@ -11,6 +11,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod differences;
+mod duplicates;
 mod histogram;
 mod phash;
 mod slope;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::features::MIN_SIDE;
 use crate::image::{Image, Planes};
 
+pub use duplicates::near_duplicates;
 pub use phash::distance;
 
 /// What a statistic is.

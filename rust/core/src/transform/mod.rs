@@ -13,6 +13,7 @@ pub mod dct;
 pub mod elementary;
 pub mod fft;
 pub mod filters;
+pub mod interpolate;
 pub mod lanes;
 pub mod median;
 pub mod plane_fft;

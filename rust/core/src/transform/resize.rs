@@ -4,6 +4,8 @@
 //! 22 fractional bits, and what lies between the two passes is rounded to bytes, as in Pillow's `Resample.c`, so that a
 //! perturbation made here is the one that detectors were trained with.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::image::Image;
 
@@ -81,29 +83,99 @@ fn sinc(x: f64) -> f64 {
     x.sin() / x
 }
 
+/// A part of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// First column.
+    pub left: usize,
+    /// First row.
+    pub top: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl Region {
+    /// All of an image.
+    pub fn whole(width: u32, height: u32) -> Self {
+        Self { left: 0, top: 0, width: width as usize, height: height as usize }
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> Range<usize> {
+        self.left..self.left + self.width
+    }
+
+    /// Its rows.
+    pub fn rows(&self) -> Range<usize> {
+        self.top..self.top + self.height
+    }
+
+    /// Refuses a part that holds no pixel, or not only pixels of an image of `width` × `height`.
+    pub(crate) fn check(&self, width: u32, height: u32) -> Result<()> {
+        let inside = self.columns().end <= width as usize && self.rows().end <= height as usize;
+        if self.width == 0 || self.height == 0 || !inside {
+            return Err(Error::argument("size", format!("{self:?} is no part of {width}x{height} pixels")));
+        }
+        Ok(())
+    }
+}
+
 /// Resamples to `width` × `height`.
 pub fn resize(image: &Image, width: u32, height: u32, kernel: Kernel) -> Result<Image> {
     if width == 0 || height == 0 {
         return Err(Error::argument("size", format!("{width}x{height} holds no pixel")));
     }
-    let (from_width, from_height) = (image.width() as usize, image.height() as usize);
-    let (to_width, to_height) = (width as usize, height as usize);
-    let across = (to_width != from_width).then(|| Taps::new(from_width, to_width, kernel));
-    let down = (to_height != from_height).then(|| Taps::new(from_height, to_height, kernel));
-    let data = match (across, down) {
-        (Some(across), Some(down)) if rows_first(image, width, height) => {
-            let rows = resample_rows(image.data(), from_width * 3, &down);
-            resample_columns(&rows, from_width, to_height, &across)
+    resize_part(image, width, height, Region::whole(width, height), kernel)
+}
+
+/// The part `part` of what [`resize`] gives, pixel for pixel, without making the rest.
+pub fn resize_part(image: &Image, width: u32, height: u32, part: Region, kernel: Kernel) -> Result<Image> {
+    part.check(width, height)?;
+    let mut across = Taps::new(image.width() as usize, width as usize, part.columns(), kernel);
+    let mut down = Taps::new(image.height() as usize, height as usize, part.rows(), kernel);
+    let source = Rows::of(image, across.rebase(), down.rebase());
+    let data = match (across.moves, down.moves) {
+        (true, true) if rows_first(image, width, height) => {
+            let rows = resample_rows(&source, &down);
+            resample_columns(&Rows::all(&rows, source.window.len()), &across)
         }
-        (Some(across), Some(down)) => {
-            let columns = resample_columns(image.data(), from_width, from_height, &across);
-            resample_rows(&columns, to_width * 3, &down)
+        (true, true) => {
+            let columns = resample_columns(&source, &across);
+            resample_rows(&Rows::all(&columns, part.width * 3), &down)
         }
-        (Some(across), None) => resample_columns(image.data(), from_width, from_height, &across),
-        (None, Some(down)) => resample_rows(image.data(), from_width * 3, &down),
-        (None, None) => image.data().to_vec(),
+        (true, false) => resample_columns(&source, &across),
+        (false, true) => resample_rows(&source, &down),
+        (false, false) => source.iter().flatten().copied().collect(),
     };
-    Image::from_rgb(width, height, data)
+    Image::from_rgb(part.width as u32, part.height as u32, data)
+}
+
+/// The samples that are read: a window of some rows.
+struct Rows<'a> {
+    data: &'a [u8],
+    stride: usize,
+    window: Range<usize>,
+}
+
+impl<'a> Rows<'a> {
+    /// Columns and rows of `image`, in pixels.
+    fn of(image: &'a Image, columns: Range<usize>, rows: Range<usize>) -> Self {
+        let stride = image.width() as usize * 3;
+        let data = &image.data()[rows.start * stride..rows.end * stride];
+        Self { data, stride, window: columns.start * 3..columns.end * 3 }
+    }
+
+    /// Whole rows of `stride` samples.
+    fn all(data: &'a [u8], stride: usize) -> Self {
+        Self { data, stride, window: 0..stride }
+    }
+
+    fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let window = self.window.clone();
+        self.data.chunks_exact(self.stride).map(move |row| &row[window.clone()])
+    }
 }
 
 /// Whether height is resampled before width: in Pillow 13, where that takes more than twice as many rows away as the
@@ -121,15 +193,22 @@ const PRECISION: u32 = 32 - 8 - 2;
 struct Taps {
     starts: Vec<usize>,
     coefficients: Vec<Vec<i32>>,
+    /// Whether there is anything to do: at one size every pixel is itself.
+    moves: bool,
 }
 
 impl Taps {
-    fn new(from: usize, to: usize, kernel: Kernel) -> Self {
+    /// Those of the output positions `kept`.
+    fn new(from: usize, to: usize, kept: Range<usize>, kernel: Kernel) -> Self {
+        if from == to {
+            return Self { starts: kept.collect(), coefficients: Vec::new(), moves: false };
+        }
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let support = kernel.support() * stretch;
-        let mut taps = Self { starts: Vec::with_capacity(to), coefficients: Vec::with_capacity(to) };
-        for at in 0..to {
+        let mut taps =
+            Self { starts: Vec::with_capacity(kept.len()), coefficients: Vec::with_capacity(kept.len()), moves: true };
+        for at in kept {
             let center = (at as f64 + 0.5) * scale;
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
@@ -147,6 +226,17 @@ impl Taps {
         }
         taps
     }
+
+    /// The input positions that are read; from now on, starts count from the first of them.
+    fn rebase(&mut self) -> Range<usize> {
+        let lengths = self.coefficients.iter().map(Vec::len).chain(std::iter::repeat(1));
+        let end = self.starts.iter().zip(lengths).map(|(start, length)| start + length).max().unwrap_or(0);
+        let first = self.starts.first().copied().unwrap_or(0);
+        for start in &mut self.starts {
+            *start -= first;
+        }
+        first..end
+    }
 }
 
 fn byte(sum: i32) -> u8 {
@@ -157,14 +247,15 @@ fn byte(sum: i32) -> u8 {
 const LANES: usize = 16;
 const HALF: i32 = 1 << (PRECISION - 1);
 
-fn resample_columns(data: &[u8], width: usize, height: usize, taps: &Taps) -> Vec<u8> {
-    let (from, to) = (width * 3, taps.starts.len() * 3);
-    let mut out = vec![0; to * height];
+fn resample_columns(source: &Rows<'_>, taps: &Taps) -> Vec<u8> {
+    let (from, to) = (source.window.len(), taps.starts.len() * 3);
+    let rows: Vec<&[u8]> = source.iter().collect();
+    let mut out = vec![0; to * rows.len()];
     let mut input = vec![[0; LANES]; from];
     let mut output = vec![[0; LANES]; to];
-    for (rows, out) in data.chunks(from * LANES).zip(out.chunks_mut(to * LANES)) {
-        for (lane, row) in rows.chunks_exact(from).enumerate() {
-            for (lanes, &value) in input.iter_mut().zip(row) {
+    for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(to * LANES)) {
+        for (lane, row) in rows.iter().enumerate() {
+            for (lanes, &value) in input.iter_mut().zip(*row) {
                 lanes[lane] = value;
             }
         }
@@ -178,7 +269,7 @@ fn resample_columns(data: &[u8], width: usize, height: usize, taps: &Taps) -> Ve
     out
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2", "x86_64+sse4.1"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "x86_64+sse4.1"))]
 fn convolve_lanes(input: &[[u8; LANES]], output: &mut [[u8; LANES]], taps: &Taps) {
     for ((pixel, &start), coefficients) in output.chunks_exact_mut(3).zip(&taps.starts).zip(&taps.coefficients) {
         for (channel, out) in pixel.iter_mut().enumerate() {
@@ -193,14 +284,16 @@ fn convolve_lanes(input: &[[u8; LANES]], output: &mut [[u8; LANES]], taps: &Taps
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2", "x86_64+sse4.1"))]
-fn resample_rows(data: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
-    let mut out = vec![0; stride * taps.starts.len()];
-    let mut sums = vec![HALF; stride];
-    for ((out, &start), coefficients) in out.chunks_exact_mut(stride).zip(&taps.starts).zip(&taps.coefficients) {
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "x86_64+sse4.1"))]
+fn resample_rows(source: &Rows<'_>, taps: &Taps) -> Vec<u8> {
+    let width = source.window.len();
+    let rows: Vec<&[u8]> = source.iter().collect();
+    let mut out = vec![0; width * taps.starts.len()];
+    let mut sums = vec![HALF; width];
+    for ((out, &start), coefficients) in out.chunks_exact_mut(width).zip(&taps.starts).zip(&taps.coefficients) {
         sums.fill(HALF);
-        for (row, &coefficient) in data[start * stride..].chunks_exact(stride).zip(coefficients) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
+        for (row, &coefficient) in rows[start..].iter().zip(coefficients) {
+            for (sum, &value) in sums.iter_mut().zip(*row) {
                 *sum += i32::from(value) * coefficient;
             }
         }
@@ -213,7 +306,7 @@ fn resample_rows(data: &[u8], stride: usize, taps: &Taps) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kernel, resize};
+    use super::{Kernel, Region, resize, resize_part};
     use crate::image::Image;
 
     #[test]
@@ -237,8 +330,28 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_cut_out_of_the_whole() {
+        let data = (0..60 * 47 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        let image = Image::from_rgb(60, 47, data).expect("its size is right");
+        for kernel in Kernel::ALL {
+            for (width, height) in [(60, 47), (60, 20), (23, 47), (90, 31), (44, 12), (12, 44)] {
+                let whole = resize(&image, width, height, kernel).expect("the size is positive");
+                let part = Region { left: 3, top: 2, width: width as usize - 4, height: height as usize - 7 };
+                let cut = resize_part(&image, width, height, part, kernel).expect("it is inside");
+                for y in 0..part.height {
+                    let start = ((y + part.top) * width as usize + part.left) * 3;
+                    let expected = &whole.data()[start..][..part.width * 3];
+                    assert_eq!(&cut.data()[y * part.width * 3..][..part.width * 3], expected, "{kernel:?} {width}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_size_is_refused() {
         let image = Image::from_rgb(1, 1, vec![0; 3]).expect("its size is right");
         assert_eq!(resize(&image, 0, 4, Kernel::Box).expect_err("no pixel").code(), "argument");
+        let outside = Region { left: 1, ..Region::whole(4, 4) };
+        assert_eq!(resize_part(&image, 4, 4, outside, Kernel::Box).expect_err("no pixel").code(), "argument");
     }
 }
