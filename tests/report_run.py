@@ -45,6 +45,9 @@ CHAINS = (
 SOURCES = ("bsds500", "imagenet", "exifsamples", "kodak", "clothing", "<b>source</b>|x")
 
 
+EXPLANATION = "generators wrote <PNG>, cameras *JPEG*"
+
+
 class Maker:
     """Draws figures; the same seed draws the same ones."""
 
@@ -86,6 +89,8 @@ def _detection(make: Maker) -> None:
     height = {"native": 0.88, "matched": 0.74, "recompressed": 0.66}
     for view in VIEWS:
         reached = {"confounded": True, "confounded_by": ["container", "size"] if view == "native" else ["content"]}
+        if view == "native":
+            reached["explained"] = {"container": EXPLANATION}
         for paradigm, generator in _groups():
             mark: dict[str, Any] = reached if view == "native" or (view == "matched" and paradigm == "mllm") else {}
             where: dict[str, Any] = {"paradigm": paradigm, "generator": generator, "perturbation": view, **mark}
@@ -93,7 +98,10 @@ def _detection(make: Maker) -> None:
             where["spread"] = 0.06 if generator is None else 0.13
             where["n_unscored"] = {"too_small": 2, "corrupt": 1} if generator else {}
             base = height[view] - (0.05 if paradigm == "mllm" else 0.0)
-            make.add("detection", "auc", base, **where)
+            make.add("detection", "auc", base, **where, ties=0.125 if generator is None else 0.0)
+            if generator is None:
+                for source in SOURCES:
+                    make.add("detection", "auc", base, **where, contrast=f"against: {source}")
             make.add("detection", "ap", base, **where)
             make.add("detection", "eer", 1 - base, **where)
             make.add("detection", "accuracy", base - 0.06, **where)
@@ -125,8 +133,9 @@ def _leak(make: Maker) -> None:
     height = {"container": (0.95, 0.6, 0.5), "size": (0.9, 0.52, 0.5), "content": (0.64, 0.63, 0.58)}
     for probe, values in height.items():
         for view, value in zip(VIEWS, values, strict=True):
-            for paradigm in (None, *GENERATORS):
-                make.add("leak", "auc", value, paradigm=paradigm, perturbation=view, detector=probe)
+            for paradigm, generator in _groups():
+                where = {"paradigm": paradigm, "generator": generator, "perturbation": view, "detector": probe}
+                make.add("leak", "auc", value, **where)
 
 
 def _contrast(make: Maker, decided: bool) -> None:

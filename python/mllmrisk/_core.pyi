@@ -17,6 +17,7 @@ __all__ = [
     "describe_statistics",
     "encode",
     "extract",
+    "extract_chains",
     "feature_names",
     "metrics_calibration_error",
     "metrics_cohen_kappa",
@@ -164,3 +165,10 @@ def patches(sources: _Sources, threads: int, chains: Sequence[str | None] | None
 def near_duplicates(
     hashes: npt.NDArray[np.uint64], distance: int, groups: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.int64]: ...
+def extract_chains(
+    sources: Sequence[str | bytes | npt.NDArray[np.uint8]],
+    features: Sequence[str],
+    threads: int,
+    chains: Sequence[Sequence[str | None]],
+    seeds: Sequence[int],
+) -> tuple[npt.NDArray[np.float32], list[tuple[int, int, str, str]]]: ...

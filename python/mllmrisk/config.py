@@ -42,6 +42,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             experiment itself (:func:`parameters`).
         captions: what is generated for detection, where the run generates.
         resamples: bootstrap resamples behind every interval.
+        explained: of a leak probe, why it reaches figures here; it is shown beside the stamp, which stays.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     experiments: list[dict[str, Any]]
     captions: Captions | None = None
     resamples: int = 10_000
+    explained: dict[str, str] = {}
 
 
 class GivenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +81,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             into one group, or `tell` how many there are and go on.
         validation: labelled images on which the judges' errors are measured: `world`, or None for a suite's own.
         photographs: where real images come from when none are given: `kind` and its parameters.
+        explained: as a suite's, which it adds to.
         given: the judges of images that are given, where its own know nothing of these; None for its own.
         note: what a reader of the report must know first, where its generators made the images.
     """
@@ -97,6 +100,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     detectors: list[str] = []
     near_duplicates: Literal["stop", "join", "tell"] = "stop"
     photographs: dict[str, Any] = {}
+    explained: dict[str, str] = {}
     given: GivenImages | None = None
 
     def looking(self, *, generated: bool) -> GivenImages:

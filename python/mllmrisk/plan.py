@@ -13,7 +13,7 @@ import msgspec
 
 from mllmrisk import config, generators, inference, manifest, photographs, prompts
 from mllmrisk.errors import MissingExtraError, UsageError
-from mllmrisk.experiments import EXPERIMENTS
+from mllmrisk.experiments import EXPERIMENTS, confounds
 from mllmrisk.experiments.base import Experiment
 from mllmrisk.manifest import Manifest
 from mllmrisk.records import Ask, Prompt, RunSpec
@@ -90,6 +90,11 @@ class Plan(NamedTuple):
     notes: list[str]
 
     @property
+    def explained(self) -> dict[str, str]:
+        """What suite and profile say of leak probes that reach figures, by probe."""
+        return {**self.suite.explained, **self.profile.explained}
+
+    @property
     def photographs(self) -> bool:
         """Whether the run has real images."""
         there = self.given is not None and any(e.sample.label == "real" for e in self.given.entries)
@@ -105,6 +110,7 @@ def plan(request: Request) -> Plan:
     """
     inference.parse_device(request.device)
     suite, profile = config.suite(request.suite), config.profile(request.profile)
+    confounds.check({**suite.value.explained, **profile.value.explained})
     given = None if request.images is None else manifest.read(request.images, request.limit, both=False)
     makers = [generators.describe(name) for name in request.generators or profile.value.generators]
     _check_names(makers)

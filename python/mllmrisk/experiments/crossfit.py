@@ -154,8 +154,12 @@ def calibration(inner: Mapping[str, float], seen: Sequence[Sample]) -> list[floa
 
 def threshold(photographs: Sequence[float], rate: float) -> float | str:
     """The logit that calibration photographs set at a false-alarm rate, or why there is none."""
-    found = metrics.threshold_at_fpr(photographs, rate).value if photographs else None
-    return "too_few_calibration_photographs" if found is None else found
+    if not photographs:
+        return "too_few_calibration_photographs"
+    found = metrics.threshold_at_fpr(photographs, rate)
+    if found.value is None:
+        return "tied_calibration_photographs" if found.reason == "ties" else "too_few_calibration_photographs"
+    return found.value
 
 
 def _collect(study: Study, family: Family, plan: Plan, way: Arm) -> Scored:

@@ -24,7 +24,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         views: under which container images are looked at; a model is trained and tested within one view.
         repeats, folds: divisions of the groups, and folds of each.
         rates: false-alarm rates of the detection rates.
-        min_images: generators with fewer images have no rows of their own.
+        min_images: generators with fewer images have no rows of their own, and no figure is against a source of
+            photographs that has fewer.
     """
 
     detectors: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ class Detection(WithParameters[Parameters]):
         return examined.absent(self.detectors)
 
     def estimates(self, study: Study) -> list[Estimate]:
-        """Rows per detector and view: all generated images, paradigms, generators; false alarms per real source."""
+        """Rows per detector and view: all generated images, paradigms, generators; AUC and false alarms per source."""
         p = self.parameters
         found: list[Estimate] = []
         for view in p.views:
@@ -65,8 +66,11 @@ class Detection(WithParameters[Parameters]):
                 scored = detector.under(study, view, [study.arm(view)], Division(p.repeats, p.folds, p.rates))[view]
                 where = detecting.Where("detection", detector.name, view, detector.scorer(view), detector.trained_on)
                 rows: list[Estimate] = []
-                for group in detecting.groups(study.samples, p.min_images):
+                groups = detecting.groups(study.samples, p.min_images)
+                for group in groups:
                     rows += detecting.figures(study, scored, where, group, p.rates)
+                whole = [group for group in groups if group.generator is None]
+                rows += detecting.against_sources(study, scored, where, whole, p.min_images)
                 rows += detecting.false_alarms(study, scored, where, p.rates)
                 found += detector.stamped(study, rows)
         return found

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mllmrisk import perturb
-from mllmrisk.experiments import detecting, examined
+from mllmrisk.experiments import detecting, examined, forensic
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.examined import Division
 from mllmrisk.experiments.study import Study
@@ -40,8 +40,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
 def laundered(perturbation: str) -> Arm:
     """The perturbation, then one crop and one encoder; the crop shrinks as the perturbation shrinks images."""
+    stands_for = {about.name: about.chain for about in perturb.describe()}
+    steps = "+".join(stands_for.get(part) or part for part in perturbation.split("+"))
     scale = 1.0
-    for factor in re.findall(r"resize:([0-9.]+)", perturbation):
+    for factor in re.findall(r"resize:([0-9.]+)", steps):
         scale *= min(1.0, float(factor))
     chain = f"{perturbation}+crop:{round(CROP * scale)}+{ENCODER}"
     return Arm(perturbation, lambda _: chain)
@@ -73,6 +75,8 @@ class Laundering(WithParameters[Parameters]):
         p = self.parameters
         division = Division(p.repeats, p.folds, (p.rate,))
         arms = [study.arm("recompressed"), *(laundered(chain) for chain in self.perturbations)]
+        if any(detector.name == forensic.NAME for detector in self.detectors):
+            study.feature_tables(arms, forensic.VECTOR)  # one decoding of each image for all perturbations
         found: list[Estimate] = []
         for detector in self.detectors:
             for name, scored in detector.under(study, "recompressed", arms, division).items():
