@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mllmrisk import images, perturb, plan
+from mllmrisk import images, manifest, perturb, plan, runner
 from mllmrisk.experiments import confounds, detecting, levels, movement
 from mllmrisk.experiments.crossfit import Scored
 from mllmrisk.experiments.detecting import Group
@@ -287,18 +287,18 @@ def pictured(root: Path, *, with_levels: bool = True) -> Iterator[Study]:
             rows.append(
                 Sample(id=f"r{caption}", label="real", paradigm="real", image=real, prompt_id=f"set/k{caption}")
             )
-            for level, number in LEVELS.items():
+            for level, step in LEVELS.items():
                 for generator in ("m", "d"):
                     moving = generator == "m"
                     data = picture(
                         bright[level] + caption if moving else 90 + caption,
-                        20 - 3 * number if moving else 20,
-                        1000 + 100 * caption + 10 * number + moving,
+                        20 - 3 * step if moving else 20,
+                        1000 + 100 * caption + 10 * step + moving,
                     )
                     more: dict[str, object] = {"image": store.add_image(data, "png")}
                     more |= {"level": level, "extra": extra} if with_levels else {}
                     shown = made(f"set/k{caption}-{level}", generator, **more)
-                    rows.append(msgspec.structs.replace(shown, prompt="a ball" + " here" * number))
+                    rows.append(msgspec.structs.replace(shown, prompt="a ball" + " here" * step))
         store.add_samples(enumerate(rows))
         yield Study(store, seed=0, resamples=300, threads=1)
 
@@ -392,6 +392,27 @@ def test_without_levels_one_line_says_what_is_missing(tmp_path):
     answer = told.answer(Reading("run", {}, [row], {}))
     assert answer.verdict == "Not measured"
     assert "the column level (v0, v1, v2)" in answer.sentences[0][1].text
+
+
+@pytest.mark.parametrize("column", ["concept", "prompt_id"])
+def test_a_manifest_with_levels_is_enough(tmp_path, column):
+    lines = ["path,label,paradigm,generator,prompt_id,level,concept"]
+    for caption in range(6):
+        (tmp_path / f"r{caption}.png").write_bytes(picture(180, 20, caption))
+        lines.append(f"r{caption}.png,real,,,,,")
+        for step, level in enumerate(LEVELS):
+            name = f"{caption}{level}.png"
+            (tmp_path / name).write_bytes(picture(90 + 40 * step, 20, 50 + 10 * caption + step))
+            prompt = f"set/k{caption}-{level}" if column == "prompt_id" else f"set/{caption}{step}"
+            concept = f"c{caption}" if column == "concept" else ""
+            lines.append(f"{name},fake,mllm,m,{prompt},{level},{concept}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    spec = RunSpec(suite="s", suite_digest="1", profile="p", profile_digest="2")
+    with Store.open(tmp_path / "run", spec) as store:
+        runner.ingest(store, manifest.read(tmp_path / "manifest.csv", None), lambda *_: None)
+        found = experiment().estimates(Study(store, seed=0, resamples=200, threads=1))
+    (slope,) = find(found, "slope", "m")
+    assert (slope.value, slope.n_clusters, slope.n_unscored) == (pytest.approx(-0.5), 6, {})
 
 
 def test_units_are_printed_as_what_they_are(rows):
