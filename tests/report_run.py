@@ -45,6 +45,9 @@ CHAINS = (
 SOURCES = ("bsds500", "imagenet", "exifsamples", "kodak", "clothing", "<b>source</b>|x")
 
 
+EXPLANATION = "generators wrote <PNG>, cameras *JPEG*"
+
+
 class Maker:
     """Draws figures; the same seed draws the same ones."""
 
@@ -54,7 +57,7 @@ class Maker:
 
     def add(self, experiment: Any, metric: str, middle: float, **more: Any) -> Estimate:
         spread = more.pop("spread", 0.06)
-        low_end = -1.0 if metric == "difference" else 0.0
+        low_end = -1.0 if metric in ("difference", "slope") else 0.0
         value = float(np.clip(middle + self.rng.normal(0, 0.01), low_end, 1))
         given: dict[str, Any] = {
             "experiment": experiment,
@@ -86,6 +89,8 @@ def _detection(make: Maker) -> None:
     height = {"native": 0.88, "matched": 0.74, "recompressed": 0.66}
     for view in VIEWS:
         reached = {"confounded": True, "confounded_by": ["container", "size"] if view == "native" else ["content"]}
+        if view == "native":
+            reached["explained"] = {"container": EXPLANATION}
         for paradigm, generator in _groups():
             mark: dict[str, Any] = reached if view == "native" or (view == "matched" and paradigm == "mllm") else {}
             where: dict[str, Any] = {"paradigm": paradigm, "generator": generator, "perturbation": view, **mark}
@@ -93,7 +98,10 @@ def _detection(make: Maker) -> None:
             where["spread"] = 0.06 if generator is None else 0.13
             where["n_unscored"] = {"too_small": 2, "corrupt": 1} if generator else {}
             base = height[view] - (0.05 if paradigm == "mllm" else 0.0)
-            make.add("detection", "auc", base, **where)
+            make.add("detection", "auc", base, **where, ties=0.125 if generator is None else 0.0)
+            if generator is None:
+                for source in SOURCES:
+                    make.add("detection", "auc", base, **where, contrast=f"against: {source}")
             make.add("detection", "ap", base, **where)
             make.add("detection", "eer", 1 - base, **where)
             make.add("detection", "accuracy", base - 0.06, **where)
@@ -125,8 +133,9 @@ def _leak(make: Maker) -> None:
     height = {"container": (0.95, 0.6, 0.5), "size": (0.9, 0.52, 0.5), "content": (0.64, 0.63, 0.58)}
     for probe, values in height.items():
         for view, value in zip(VIEWS, values, strict=True):
-            for paradigm in (None, *GENERATORS):
-                make.add("leak", "auc", value, paradigm=paradigm, perturbation=view, detector=probe)
+            for paradigm, generator in _groups():
+                where = {"paradigm": paradigm, "generator": generator, "perturbation": view, "detector": probe}
+                make.add("leak", "auc", value, **where)
 
 
 def _contrast(make: Maker, decided: bool) -> None:
@@ -171,6 +180,30 @@ def _retrain(make: Maker) -> None:
             height = 0.72 if paradigm == other else 0.52
             make.add("retrain", "auc", height + make.rng.normal(0, 0.08), **where)
             make.add("retrain", "detection_rate", 0.2, at=0.05, **where)
+
+
+def _richness(make: Maker) -> None:
+    for paradigm, generator in _groups()[1:]:
+        where: dict[str, Any] = {
+            "paradigm": paradigm, "generator": generator, "perturbation": "recompressed", "cluster_by": "caption",
+            "n_clusters": 40, "at": 0.05,
+        }  # fmt: skip
+        falling = 0.12 if paradigm == "mllm" else 0.0
+        for i in range(3):
+            make.add("richness", "detection_rate", 0.6 - falling * i, level=f"v{i}", spread=0.12, **where)
+            make.add("richness", "auc", 0.8 - falling * i, level=f"v{i}", **{**where, "at": None})
+        p = {"p_value": 0.002 if falling else 0.4, "p_adjusted": 0.02 if falling else 0.9}
+        make.add("richness", "slope", -falling, unit="detection_rate per level", **where, **p)
+        change = {"unit": "difference of detection_rate", "contrast": "detection_rate: v2 - v0"}
+        make.add("richness", "difference", -2 * falling, **change, **where, **p)
+        if generator is not None:
+            moved = {**where, "at": None, "detector": None, "trained_on": None, "unit": "standard deviations", **p}
+            for name in ("synthbuster16.m-1_n4", "block_dct.kurtosis_51", "family block_dct", "family npr"):
+                make.add("richness", "difference", 0.4, contrast=f"v2 - v0: {name}", spread=0.3, **moved)
+    make.add(
+        "richness", "difference", -0.11, contrast="slope: mllm - diffusion", perturbation="recompressed", at=0.05,
+        unit="difference of detection_rate per level", p_value=0.001, p_adjusted=0.002, cluster_by="caption",
+    )  # fmt: skip
 
 
 def _unsafe(make: Maker) -> None:
@@ -265,6 +298,7 @@ def _summaries(samples: list[Sample]) -> dict[str, Any]:
         "ranking": {"view": "recompressed", "detector": "forensic", "most": ranked[:8], "least": ranked[:9:-1]},
         "notes": ["2 rows name the same file; the first was kept"],
         "outcomes": outcomes,
+        "lengths": {f"v{i}": {"words": 10.0 + 14 * i, "prompts": 40} for i in range(3)},
         "failures": {"lost.png": "missing"},
     }
 
@@ -293,6 +327,7 @@ def make_run(root: Path, *, decided: bool = False, seed: int = 7) -> Path:
     _contrast(make, decided)
     _laundering(make)
     _retrain(make)
+    _richness(make)
     _unsafe(make)
     with Store.open(root, spec) as store:
         samples = _samples(store)

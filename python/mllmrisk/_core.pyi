@@ -17,6 +17,7 @@ __all__ = [
     "describe_statistics",
     "encode",
     "extract",
+    "extract_chains",
     "feature_names",
     "metrics_calibration_error",
     "metrics_cohen_kappa",
@@ -35,8 +36,11 @@ __all__ = [
     "metrics_threshold_at_fpr",
     "metrics_tie_share",
     "metrics_wilson",
+    "near_duplicates",
+    "patches",
     "perturb",
     "perturbations",
+    "prepare",
     "probe",
     "reencode",
     "resize",
@@ -150,3 +154,21 @@ def describe_statistics() -> list[tuple[str, str, str, str]]: ...
 def statistics(
     sources: Sequence[str | bytes | npt.NDArray[np.uint8]], threads: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint64], list[tuple[int, str, str]]]: ...
+
+_Sources = Sequence[str | bytes | npt.NDArray[np.uint8]]
+_Rows = tuple[npt.NDArray[np.float32], tuple[int, int], npt.NDArray[np.int64], list[tuple[int, str, str]]]
+
+def prepare(
+    sources: _Sources, how: Any, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0
+) -> _Rows: ...
+def patches(sources: _Sources, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0) -> _Rows: ...
+def near_duplicates(
+    hashes: npt.NDArray[np.uint64], distance: int, groups: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]: ...
+def extract_chains(
+    sources: Sequence[str | bytes | npt.NDArray[np.uint8]],
+    features: Sequence[str],
+    threads: int,
+    chains: Sequence[Sequence[str | None]],
+    seeds: Sequence[int],
+) -> tuple[npt.NDArray[np.float32], list[tuple[int, int, str, str]]]: ...

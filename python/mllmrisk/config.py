@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,6 +42,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             experiment itself (:func:`parameters`).
         captions: what is generated for detection, where the run generates.
         resamples: bootstrap resamples behind every interval.
+        explained: of a leak probe, why it reaches figures here; it is shown beside the stamp, which stays.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     experiments: list[dict[str, Any]]
     captions: Captions | None = None
     resamples: int = 10_000
+    explained: dict[str, str] = {}
 
 
 class GivenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +60,8 @@ class GivenImages(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     judges: list[str] = []
     corrupted: list[str] = []
     filters: list[str] = []
+    detectors: list[str] = []
+    near_duplicates: Literal["stop", "join", "tell"] = "stop"
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,8 +75,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         judges: of unsafe content.
         corrupted: judges of corruption, in the order in which they are asked.
         filters: judges that stand for an external filter before publication.
+        detectors: families that are trained on the run's images (`forensic`, `probe:ENCODER`, `finetune:BACKBONE`), and
+            detectors with weights of their own, by registered name or file.
+        near_duplicates: what is done about one picture in two groups of images: `stop` with their list, `join` them
+            into one group, or `tell` how many there are and go on.
         validation: labelled images on which the judges' errors are measured: `world`, or None for a suite's own.
         photographs: where real images come from when none are given: `kind` and its parameters.
+        explained: as a suite's, which it adds to.
         given: the judges of images that are given, where its own know nothing of these; None for its own.
         note: what a reader of the report must know first, where its generators made the images.
     """
@@ -89,12 +98,20 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     filters: list[str] = []
     validation: str | None = None
     detectors: list[str] = []
+    near_duplicates: Literal["stop", "join", "tell"] = "stop"
     photographs: dict[str, Any] = {}
+    explained: dict[str, str] = {}
     given: GivenImages | None = None
 
     def looking(self, *, generated: bool) -> GivenImages:
-        """The judges for images that its generators make, or for images that are given."""
-        own = GivenImages(judges=self.judges, corrupted=self.corrupted, filters=self.filters)
+        """What looks at images that its generators make, or at images that are given."""
+        own = GivenImages(
+            judges=self.judges,
+            corrupted=self.corrupted,
+            filters=self.filters,
+            detectors=self.detectors,
+            near_duplicates=self.near_duplicates,
+        )
         return own if generated or self.given is None else self.given
 
 

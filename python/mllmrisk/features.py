@@ -157,9 +157,9 @@ def extract_batches(
     """
     selected = _as_list(features)
     columns = names(selected)
-    threads = len(os.sched_getaffinity(0)) if threads is None else threads
-    if threads < 1 or batch < 1:
-        raise ValueError(f"threads ({threads}) and batch ({batch}) must be at least 1")
+    threads = _threads(threads)
+    if batch < 1:
+        raise ValueError(f"batch ({batch}) must be at least 1")
     if isinstance(images, str | bytes | os.PathLike) or getattr(images, "ndim", 0) == _FLAT_RANK:
         raise TypeError("images must be an iterable of images; put a single one into a list")
     if chains is None or isinstance(chains, str):
@@ -167,6 +167,52 @@ def extract_batches(
     else:
         pairs = zip(images, chains, strict=True)
     return _batches(pairs, selected, columns, threads, batch, seed)
+
+
+def extract_chains(
+    images: Sequence[Source],
+    chains: Sequence[Sequence[str | None]],
+    features: str | Sequence[str] = "default",
+    *,
+    threads: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Features]:
+    """Features of each image under several perturbation chains, for one reading and decoding of each image.
+
+    The same values as one call of `extract` per chain gives, bit for bit. Chains that begin alike share that work too.
+
+    Args:
+        images: as for `extract`, as many as are worked on at once (arrays are copied).
+        chains: the chains of each image, as many for every one; None for none.
+        features: as for `extract`.
+        threads: as for `extract`.
+        seeds: of the random steps of each image's chains; 0, 1, 2, ... where None.
+
+    Returns:
+        One result per position in `chains`, a row per image.
+
+    Raises:
+        ValueError: a feature or a chain is unknown, or images have not as many chains (or seeds) as others.
+        TypeError: an item of `images` is no image.
+    """
+    selected = _as_list(features)
+    columns = names(selected)
+    threads = _threads(threads)
+    own_seeds = list(range(len(images)) if seeds is None else seeds)
+    values, failures = _core.extract_chains(
+        [_plain(image) for image in images], selected, threads, [list(own) for own in chains], own_seeds
+    )
+    errors: list[dict[int, ImageError]] = [{} for _ in values]
+    for position, index, code, message in failures:
+        errors[position][index] = ImageError(message, code)
+    return [Features(of_chain, columns, wrong) for of_chain, wrong in zip(values, errors, strict=True)]
+
+
+def _threads(asked: int | None) -> int:
+    threads = len(os.sched_getaffinity(0)) if asked is None else asked
+    if threads < 1:
+        raise ValueError(f"threads ({threads}) must be at least 1")
+    return threads
 
 
 def _batches(

@@ -51,6 +51,11 @@ def canonical(chain: str) -> str:
         raise UsageError(f"{error}{_hint(chain)}") from None
 
 
+def joined(first: str, then: str) -> str:
+    """One chain after another; `native` does nothing."""
+    return "+".join(chain for chain in (first, then) if chain != "native") or "native"
+
+
 def apply(image: npt.NDArray[np.uint8], chain: str, *, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Does a chain to pixels.
 

@@ -13,12 +13,17 @@ import msgspec
 
 from mllmrisk import config, generators, inference, manifest, photographs, prompts
 from mllmrisk.errors import MissingExtraError, UsageError
-from mllmrisk.experiments import EXPERIMENTS
+from mllmrisk.experiments import EXPERIMENTS, confounds
 from mllmrisk.experiments.base import Experiment
 from mllmrisk.manifest import Manifest
 from mllmrisk.records import Ask, Prompt, RunSpec
 
-_EXTRA_MODULES = {"train": ("sklearn", "onnx"), "cpu": ("onnxruntime",), "gen": ("torch", "diffusers", "transformers")}
+_EXTRA_MODULES = {
+    "train": ("sklearn", "onnx"),
+    "cpu": ("onnxruntime",),
+    "gen": ("torch", "diffusers", "transformers"),
+    "finetune": ("onnxscript", "peft", "timm"),
+}
 #: Parameters of experiments that the profile fills where the suite leaves them empty.
 _FROM_PROFILE = ("judges", "corrupted", "filters", "detectors")
 
@@ -85,6 +90,11 @@ class Plan(NamedTuple):
     notes: list[str]
 
     @property
+    def explained(self) -> dict[str, str]:
+        """What suite and profile say of leak probes that reach figures, by probe."""
+        return {**self.suite.explained, **self.profile.explained}
+
+    @property
     def photographs(self) -> bool:
         """Whether the run has real images."""
         there = self.given is not None and any(e.sample.label == "real" for e in self.given.entries)
@@ -100,6 +110,7 @@ def plan(request: Request) -> Plan:
     """
     inference.parse_device(request.device)
     suite, profile = config.suite(request.suite), config.profile(request.profile)
+    confounds.check({**suite.value.explained, **profile.value.explained})
     given = None if request.images is None else manifest.read(request.images, request.limit, both=False)
     makers = [generators.describe(name) for name in request.generators or profile.value.generators]
     _check_names(makers)
@@ -205,8 +216,9 @@ class _Builder:
         for name in _FROM_PROFILE:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
-                ours = self._profile.detectors if name == "detectors" else getattr(looking, name)
-                filled[name] = [*(filled.get(name) or ours), *more]
+                filled[name] = [*(filled.get(name) or getattr(looking, name)), *more]
+        if "device" in fields:
+            filled["device"] = self._request.device
         if "validation" in fields and self._generating:
             filled.setdefault("validation", self._profile.validation)
         # Asked twice: of most kinds it is known before their parameters are looked at, of `contrast` its designs tell.
@@ -225,6 +237,9 @@ class _Builder:
         experiment = factory(config.parameters(filled, factory.accepts, f"suite {self._suite.name}, experiment {kind}"))
         if experiment.photographs and not self._photographs:
             self.notes.append(without)
+            return
+        if (lacking := experiment.absent()) is not None:
+            self.notes.append(f"{kind}: not measured, since {lacking}.")
             return
         for extra in experiment.needs():
             _check_extra(kind, extra)

@@ -165,6 +165,10 @@ GROUP = (
 )
 
 
+#: What the `contrast` column says before the source of a figure against one source of photographs.
+AGAINST = "against: "
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of a report: a tidy row of `estimates.json` (DESIGN 5.3).
 
@@ -179,7 +183,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         n_clusters, cluster_by: the resampled units of the interval and what they are.
         low_within, high_within: the interval for other images of the *same* sources, where `low` and `high` resample
             whole sources and so speak of images from elsewhere.
+        ties: of a figure of ranks, the share of (photograph, generated) pairs scored by one model that have equal
+            scores, which an AUC counts at half; None elsewhere.
         confounded, confounded_by: whether a leak probe reaches the figure, and which.
+        explained: what suite or profile say of these probes; it stands beside the stamp and takes nothing from it.
     """
 
     experiment: ExperimentKind
@@ -210,8 +217,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     cluster_by: str | None = None
     low_within: float | None = None
     high_within: float | None = None
+    ties: float | None = None
     confounded: bool = False
     confounded_by: list[str] = []
+    explained: dict[str, str] = {}
     evidence: Evidence | None = None
 
     def __post_init__(self) -> None:

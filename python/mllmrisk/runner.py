@@ -13,7 +13,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import msgspec
 
 from mllmrisk import generation, images, manifest, photographs, plan, report
 from mllmrisk.errors import ImageError
-from mllmrisk.experiments import confounds, summaries
+from mllmrisk.experiments import confounds, summaries, views
 from mllmrisk.experiments.study import Progress, Study
 from mllmrisk.generation import EXTENSIONS
 from mllmrisk.manifest import Entry, Manifest
@@ -52,9 +52,10 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
         for experiment in asked.experiments:
             with _timed(seconds, experiment.kind):
                 rows += experiment.estimates(captions if experiment.photographs else study)
-        rows = confounds.marked(rows)
+        rows = confounds.marked(rows, asked.explained)
         with _timed(seconds, "summaries"):
-            told = {**summaries.of(study, captions, rows), "notes": asked.notes, "failures": store.failures()}
+            left = {"notes": _notes(asked, captions, rows), "failures": store.failures()}
+            told = {**summaries.of(study, captions, rows), **left}
         write_atomically(store.root / "summaries.json", json.dumps(told, ensure_ascii=False, allow_nan=False).encode())
         store.write_estimates(_facts(asked, study, store, began, seconds), rows)
     report.render(asked.out)
@@ -104,6 +105,7 @@ def _study(
         device=request.device,
         progress=tell,
         prompt_sets=prompt_sets,
+        near_duplicates=asked.profile.looking(generated=bool(asked.generators)).near_duplicates,
     )
 
 
@@ -215,6 +217,12 @@ def _facts(asked: Plan, study: Study, store: Store, began: str, seconds: Mapping
         "groups": {"by": study.groups.by, "weak": study.groups.weak},
         "counts": _counts(study),
     }
+
+
+def _notes(asked: Plan, study: Study, rows: Sequence[Estimate]) -> list[str]:
+    """The plan's, and how far sizes could be matched where a figure depends on it."""
+    matched = any(row.perturbation == "matched" for row in rows)
+    return asked.notes + (views.notes(study.samples, study.containers) if matched else [])
 
 
 def _counts(study: Study) -> dict[str, int]:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mllmrisk import detectors, manifest
-from mllmrisk.detectors.base import Detector
+from mllmrisk.detectors.base import Captioning, Detector
 from mllmrisk.errors import UsageError
-from mllmrisk.experiments import crossfit, recipes
+from mllmrisk.experiments import crossfit, duplicates, families
+from mllmrisk.experiments.families import Training
 from mllmrisk.experiments.study import Progress, Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import RunSpec, Sample, Score
 from mllmrisk.registry import did_you_mean
 from mllmrisk.runner import ingest
-from mllmrisk.store import Store, write_atomically
+from mllmrisk.store import Store
 
 
 class Trained(NamedTuple):
     """A detector file and what is known of it.
 
     Attributes:
-        inner_auc: AUC of cross-fitted scores inside the training images, group-wise.
+        path, toml: the ONNX file and its TOML.
+        inner_auc: AUC inside the training images, each scored by a model that had not seen its group.
+        thresholds: logit by false-alarm rate, or why there is none.
         unreadable: images left out, by reason.
+        groups: what was kept on one side of inner splits.
     """
 
     path: Path
+    toml: Path
     inner_auc: float
     real: int
     fake: int
@@ -43,54 +49,87 @@ def train(
     family: str = "forensic",
     view: str = "recompressed",
     seed: int = 0,
+    near_duplicates: duplicates.Policy = "stop",
+    device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Trains a detector on a manifest and writes it as an ONNX file.
+    """Trains a detector on a manifest and writes it as an ONNX file with its TOML.
+
+    What a killed call has done is kept in a folder beside `out`, and the same call goes on from there.
+
+    Args:
+        images: the manifest, or a folder.
+        out: the ONNX file.
+        family: `forensic`, `probe:ENCODER` or `finetune:BACKBONE`.
+        view: how images are looked at.
+        seed: of inner splits, weights and augmentation.
+        near_duplicates: what is done about one picture in two groups.
+        device: where networks run.
+        threads: of the core; all cores unless given.
+        progress: called with (stage, done, total).
 
     Raises:
-        UsageError: a family or view that is not there, or a manifest that cannot be used.
+        UsageError: a family or view that is not there, a manifest that cannot be used, or near-duplicates.
+        MissingExtraError: the family needs a package that is not installed.
     """
-    if family not in recipes.TRAINED:
-        raise UsageError(
-            f"no family {family!r}.{did_you_mean(family, recipes.TRAINED)} Known: {', '.join(recipes.TRAINED)}"
-        )
     if view not in VIEWS:
         raise UsageError(f"no view {view!r}.{did_you_mean(view, VIEWS)} Known: {', '.join(VIEWS)}")
+    chosen = families.load(family)
     given = manifest.read(images)
     tell = progress or (lambda *_: None)
-    with tempfile.TemporaryDirectory(prefix="mllmrisk-train-") as folder:
-        spec = RunSpec(suite="train", suite_digest="", profile="", profile_digest="", images_digest=given.digest)
-        with Store.open(Path(folder) / "run", spec) as store:
-            ingest(store, given, tell)
-            study = Study(store, seed=seed, resamples=0, threads=threads, progress=tell)
-            recipe = recipes.TRAINED[family]
-            trained = crossfit.train(study, recipe, view, study.samples, seed=seed)
-            assert recipe.columns is not None
-            card = crossfit.card(recipe.columns, view, "all", trained, study.samples)
-            photographs = crossfit.calibration(trained.inner, study.samples)
-            from mllmrisk.detectors.forensic import to_onnx
-
-            write_atomically(out, to_onnx(trained.fitted, card))
-            return Trained(
-                path=out,
-                inner_auc=trained.fitted.inner_auc,
-                real=sum(s.label == "real" for s in study.samples),
-                fake=sum(s.label == "fake" for s in study.samples),
-                thresholds={str(rate): crossfit.threshold(photographs, rate) for rate in crossfit.CARD_RATES},
-                unreadable=dict(Counter(store.failures().values())),
-                groups=study.groups.by,
-            )
+    working = out.with_name(f"{out.name}.training")
+    spec = RunSpec(
+        suite=f"train {family} {view} {near_duplicates}",
+        suite_digest="",
+        profile="",
+        profile_digest="",
+        images_digest=given.digest,
+        seed=seed,
+    )
+    with Store.open(working, spec) as store:
+        ingest(store, given, tell)
+        study = Study(
+            store,
+            seed=seed,
+            resamples=0,
+            threads=threads,
+            device=device,
+            progress=tell,
+            near_duplicates=near_duplicates,
+        )
+        study.check_near_duplicates()
+        asked = Training(view, "all", study.samples, seed, working / "checkpoints")
+        try:
+            trained = chosen.train(study, asked)
+        except ValueError as wrong:
+            raise UsageError(f"{images}: {wrong}") from wrong
+        toml = chosen.ship(study, asked, trained, out)
+        photographs = crossfit.calibration(trained.inner, study.samples)
+        made = Trained(
+            path=out,
+            toml=toml,
+            inner_auc=trained.inner_auc,
+            real=sum(s.label == "real" for s in study.samples),
+            fake=sum(s.label == "fake" for s in study.samples),
+            thresholds={str(rate): crossfit.threshold(photographs, rate) for rate in crossfit.CARD_RATES},
+            unreadable=dict(Counter(store.failures().values())),
+            groups=study.groups.by,
+        )
+    shutil.rmtree(working)
+    return made
 
 
 class Detected(NamedTuple):
-    """One image with a detector's score."""
+    """One image with a detector's score, and the caption behind it where the detector reads one."""
 
     sample: Sample
     score: Score
+    caption: str | None = None
 
 
-_BATCH = 64
+#: Images per call of a detector: between two calls its model waits for the first batch of the next.
+_BATCH = 256
 
 
 def detect(
@@ -115,8 +154,16 @@ def detect(
             except OSError:
                 data.append(b"")
                 reasons[i] = "unreadable"
-        for i, (entry, score) in enumerate(zip(batch, detector.score(data, threads=threads), strict=True)):
-            found.append(Detected(entry.sample, Score(None, reasons[i]) if i in reasons else score))
+        for i, (entry, (score, caption)) in enumerate(zip(batch, _scored(detector, data, threads), strict=True)):
+            found.append(Detected(entry.sample, Score(None, reasons[i]) if i in reasons else score, caption))
         if progress is not None:
             progress("detect", start + len(batch), len(given.entries))
     return detector, found
+
+
+def _scored(
+    detector: Detector, images: Sequence[Path | bytes], threads: int | None
+) -> Sequence[tuple[Score, str | None]]:
+    if isinstance(detector, Captioning):
+        return detector.captioned(images, threads=threads)
+    return [(score, None) for score in detector.score(images, threads=threads)]

@@ -18,7 +18,8 @@ from write_cli_docs import PAGE, page
 from mllmrisk import config, features
 from mllmrisk.cli.main import COMMANDS, cli
 from mllmrisk.detectors import DETECTORS
-from mllmrisk.experiments import EXPERIMENTS, recipes
+from mllmrisk.experiments import EXPERIMENTS
+from mllmrisk.experiments import forensic as forensic_family
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import GROUP, Estimate
 from mllmrisk.rows import FOLDERS
@@ -154,7 +155,7 @@ def test_pages_name_what_exists() -> None:
     assert all(f"`{name}`" in manifest for name in FOLDERS)
     assert all(f"`{name}`" in README for name in (*config.names("suites"), *DETECTORS.names(), *EXPERIMENTS.names()))
     forensic = (ROOT / "docs" / "forensic.md").read_text(encoding="utf-8")
-    assert all(f"`{family}`" in forensic for family in recipes.FEATURES)
+    assert all(f"`{family}`" in forensic for family in forensic_family.FEATURES)
     families = "".join(
         (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("features.md", "features-costly.md")
     )

@@ -9,7 +9,8 @@ import pytest
 from mllmrisk import config, features, perturb
 from mllmrisk.judges import JUDGES
 
-KINDS = ["suites", "profiles", "generators", "prompts", "detectors", "judges", "features", "perturbations"]
+KINDS = ["suites", "profiles", "generators", "prompts", "expanders", "detectors", "judges", "features"]
+KINDS += ["perturbations"]
 
 
 def test_all_kinds_as_json(run):
@@ -22,6 +23,7 @@ def test_all_kinds_as_json(run):
     assert names["profiles"] == config.names("profiles")
     assert names["generators"] == config.names("generators")
     assert names["prompts"] == config.names("prompts")
+    assert names["expanders"] == config.names("expanders")
     assert names["judges"] == JUDGES.names()
     assert names["features"] == [family.name for family in features.describe()]
     assert names["perturbations"] == [p.grammar for p in perturb.describe()]

@@ -103,6 +103,14 @@ def test_tables_sort_and_filter(browser: Browser, page: Path) -> None:
     assert browser.ask(shown) == 1
 
 
+def test_every_generator_has_its_panel_of_levels(browser: Browser, page: Path) -> None:
+    browser.open(page, width=1280)
+    titles = browser.ask("[...document.querySelectorAll('#richness svg text.bold')].map((t) => t.textContent)")
+    assert len(titles) == 8
+    assert browser.ask("document.querySelectorAll('#richness svg .bar').length") == 8 * 3
+    assert browser.ask("document.querySelectorAll('#richness table').length") == 4
+
+
 def test_reads_without_scripts(browser: Browser, page: Path) -> None:
     browser.open(page)
     with_scripts = browser.ask("document.querySelectorAll('td').length")

@@ -1,6 +1,7 @@
 import pytest
 
-from mllmrisk.experiments.confounds import marked
+from mllmrisk.errors import UsageError
+from mllmrisk.experiments.confounds import check, marked
 from mllmrisk.records import Estimate
 
 
@@ -84,3 +85,42 @@ def test_unsafe_figures_are_not_about_telling_apart():
         row("leak", value=0.99, detector="container"),
     ]
     assert by(rows, "unsafe") == [[]]
+
+
+def test_a_generator_is_held_against_its_own_leak_and_without_one_against_its_paradigms():
+    rows = [
+        row("detection", value=0.9, generator="a"),
+        row("detection", value=0.9, generator="b"),
+        row("detection", value=0.9),
+        row("leak", value=0.6, detector="container"),
+        row("leak", value=0.95, detector="container", generator="a"),
+        row("leak", value=0.92, detector="size"),
+        row("leak", value=0.5, detector="size", generator="b"),
+    ]
+    assert by(rows, "detection") == [["container", "size"], [], ["size"]]
+
+
+def test_a_figure_against_one_source_does_not_stand_for_the_whole():
+    rows = [
+        row("detection", value=0.95),
+        row("detection", value=0.70, contrast="against: kodak"),
+        row("detection", "detection_rate", 0.6, at=0.05),
+        row("leak", value=0.8, detector="size"),
+    ]
+    assert by(rows, "detection") == [[], ["size"], []]
+
+
+def test_an_explanation_is_kept_beside_the_stamp_for_the_probes_that_reach():
+    rows = [row("detection", value=0.8), row("leak", value=0.9, detector="container")]
+    told = {"container": "all generators write PNG", "size": "not reached here"}
+    (found,) = (e for e in marked(rows, told) if e.experiment == "detection")
+    assert found.confounded
+    assert found.confounded_by == ["container"]
+    assert found.explained == {"container": "all generators write PNG"}
+    assert all(not e.explained for e in marked([row("detection", value=0.8)], told))
+
+
+def test_what_is_no_stamp_cannot_be_explained():
+    check({"container": "why", "training images": "why"})
+    with pytest.raises(UsageError, match="Did you mean 'container'"):
+        check({"contaner": "why"})

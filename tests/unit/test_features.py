@@ -131,3 +131,31 @@ def test_every_value_is_finite_on_flat_images(shape: tuple[int, int], level: int
     found = features.extract([np.full((*shape, 3), level, np.uint8)], "all")
     assert not found.errors
     assert np.isfinite(found.values).all()
+
+
+def test_several_chains_for_one_decoding_give_what_each_gives(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(png(noise(90, 120)))
+    chains = [None, "jpeg:70", "noise:3.0", "crop:40", "jpeg:70+resize:0.8"]
+    images = [path, b"no image", noise(100, 100, seed=2)]
+    together = features.extract_chains(images, [chains] * 3, ["bits", "npr"], threads=2, seeds=[4, 5, 6])
+    assert len(together) == len(chains)
+    for chain, many in zip(chains, together, strict=True):
+        alone = features.extract(images, ["bits", "npr"], chains=[chain] * 3, seed=4)
+        np.testing.assert_array_equal(many.values, alone.values)
+        assert many.names == alone.names
+        assert {i: (e.code, str(e)) for i, e in many.errors.items()} == {
+            i: (e.code, str(e)) for i, e in alone.errors.items()
+        }
+    assert together[3].errors.keys() == {0, 1, 2}  # 40 px are too few for features; only that chain says so
+
+
+def test_every_image_has_as_many_chains_as_the_others() -> None:
+    image = noise(64, 64)
+    with pytest.raises(ValueError, match="1 chains for 2 images"):
+        features.extract_chains([image, image], [["native"]], "bits")
+    with pytest.raises(ValueError, match=r"images\[1\] has 2 chains, images\[0\] 1"):
+        features.extract_chains([image, image], [["native"], ["native", None]], "bits")
+    with pytest.raises(ValueError, match="is no step"):
+        features.extract_chains([image], [["nonsense"]], "bits")
+    assert features.extract_chains([image], [[]], "bits") == []

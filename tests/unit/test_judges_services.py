@@ -14,8 +14,8 @@ from PIL import Image
 from judges_models import broken, picture, turned
 from judges_service import Answer, error, moderated, said, serving
 from mllmrisk import judges
+from mllmrisk.endpoint import TRANSIENT
 from mllmrisk.errors import UsageError
-from mllmrisk.judges.endpoint import TRANSIENT
 from mllmrisk.judges.moderation import SEEN, made
 from mllmrisk.records import Score
 

@@ -59,7 +59,7 @@ def test_files_and_contract(run: Path, contract: Path) -> None:
     figures = {path.name for path in (run / "figures").iterdir()}
     views = ("native", "matched", "recompressed")
     panels = {f"{kind}-{view}.svg" for kind in ("leak", "spectra") for view in views}
-    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "retrain.svg"}
+    assert figures == panels | {"detection-recompressed.svg", "laundering.svg", "richness-forensic.svg", "retrain.svg"}
 
 
 def test_same_run_same_bytes(run: Path) -> None:
@@ -100,6 +100,31 @@ def test_every_confounded_figure_carries_its_warning(run: Path) -> None:
         line = next(part for part in re.split(r"\| |\n", text) if f"`{row.cell}`" in part)
         assert "⚠ **confounded by " in line
         assert all(probe in line for probe in row.confounded_by)
+
+
+def test_an_explanation_stands_beside_the_stamp_and_takes_nothing_from_it(run: Path) -> None:
+    with Store.load(run) as store:
+        _, rows = store.estimates()
+    explained = [row for row in rows if row.explained]
+    assert explained
+    assert all(row.confounded for row in explained)
+    html, text = _html(run), _markdown(run)
+    for row in explained:
+        body = re.search(rf"<td[^>]*>((?:(?!</td>).)*)<code>{row.cell}</code>", html, re.S)
+        assert body is not None
+        assert re.search(r"confounded by .*container: generators wrote &lt;PNG&gt;, cameras \*JPEG\*", body[1], re.S)
+        line = next(part for part in re.split(r"\| |\n", text) if f"`{row.cell}`" in part)
+        assert re.search(r"⚠ \*\*confounded by .*container: generators wrote &lt;PNG&gt;, cameras \\\*JPEG", line)
+
+
+def test_figures_against_one_source_stand_in_their_own_table_and_nowhere_else(run: Path) -> None:
+    reading = Reading.open(run)
+    assert reading.against
+    assert all(row.contrast is None for row in reading.find("detection"))
+    pooled = reading.one("detection", "auc", perturbation="native")
+    assert pooled is not None
+    assert "12.5% of pairs tied" in cell(pooled).text
+    assert _markdown(run).count("AUC against each source of photographs") == 3
 
 
 def test_every_table_cell_shows_value_interval_and_n(run: Path) -> None:
@@ -349,6 +374,42 @@ def test_a_loss_under_laundering_needs_intervals_that_lie_apart(after: dict[str,
     reading = Reading("run", {}, [_headline_row(), before, laundered], {})
     answer = next(a for a in words.answers(reading) if a.question.startswith("Does detection survive"))
     assert answer.verdict == verdict
+
+
+def _block(trained: str, tested: str, value: float, **changes: object) -> Estimate:
+    made = Maker().add("retrain", "auc", value, perturbation="recompressed", trained_on=trained, paradigm=tested)
+    return msgspec.structs.replace(made, low=value - 0.05, high=value + 0.05, **changes)
+
+
+@pytest.mark.parametrize(
+    ("across", "back", "verdict"),
+    [
+        (0.9, 0.9, "No loss is shown"),
+        (0.7, 0.9, "In part: less is found for forensic, Diffusion to MLLM"),
+        (0.52, 0.9, "Not everywhere: down to guessing for forensic, Diffusion to MLLM"),
+        (0.52, 0.5, "No: down to guessing"),
+    ],
+)
+def test_retraining_carries_over_as_far_as_intervals_show(across: float, back: float, verdict: str) -> None:
+    rows = [
+        _block("diffusion", "diffusion", 0.9),
+        _block("mllm", "mllm", 0.9),
+        _block("diffusion", "mllm", across),
+        _block("mllm", "diffusion", back),
+    ]
+    found = next(a for a in words.answers(Reading("run", {}, rows, {})) if "carry over" in a.question)
+    assert found.verdict == verdict
+
+
+def test_a_detector_that_guesses_on_one_paradigm_is_named() -> None:
+    rows = [_headline_row(paradigm=paradigm) for paradigm in ("diffusion", "mllm")]
+    weak = [msgspec.structs.replace(row, detector="other") for row in rows]
+    weak[1] = msgspec.structs.replace(weak[1], value=0.55, low=0.48, high=0.62)
+    found = {a.question: a for a in words.answers(Reading("run", {}, [*rows, *weak], {}))}
+    answer = found["Which detectors fail on which images?"]
+    assert answer.verdict == "No better than guessing: other on MLLM images"
+    alone = {a.question for a in words.answers(Reading("run", {}, rows, {}))}
+    assert "Which detectors fail on which images?" not in alone
 
 
 def test_no_number_in_words_without_interval_and_n(run: Path) -> None:

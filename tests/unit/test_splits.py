@@ -52,6 +52,25 @@ def test_a_shared_prompt_joins_sources():
     assert found.ids[0] == found.ids[2] == found.ids[1] == found.ids[3]
 
 
+def test_a_caption_and_its_expansions_are_one_group():
+    samples = spread(4, 4, source="{label}", prompt_id="{i}")
+    samples += [sample(2000 + i, source="fake", prompt_id=f"{i}/v1") for i in range(4)]
+    found = splits.groups(samples, {f"{i}/v1": str(i) for i in range(4)})
+    by_id = {s.id: int(group) for group, s in zip(found.ids, samples, strict=True)}
+    assert found.by == "prompt"
+    assert len(set(by_id.values())) == 4
+    assert all(by_id[f"s{2000 + i}"] == by_id[samples[2 * i].id] for i in range(4))
+
+
+def test_what_is_joined_is_never_divided():
+    samples = spread(4, 4, source="{label} {i}")
+    apart = splits.groups(samples)
+    joined = splits.groups(samples, joined=[(samples[0].id, samples[-1].id)])
+    assert apart.ids[0] != apart.ids[-1]
+    assert joined.ids[0] == joined.ids[-1] == joined.ids[1]
+    assert len(set(joined.ids.tolist())) == len(set(apart.ids.tolist())) - 1
+
+
 @given(st.integers(0, 2**16), st.integers(2, 6), st.lists(st.integers(1, 9), min_size=6, max_size=20))
 def test_no_group_is_ever_divided(seed: int, count: int, sizes: list[int]):
     samples, ids = [], []

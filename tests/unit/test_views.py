@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 
 from mllmrisk import images, perturb
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments.laundering import laundered
-from mllmrisk.experiments.views import CROP, arm, augmented, encoder
+from mllmrisk.experiments.views import CROP, arm, augmented, encoder, notes
+from mllmrisk.images import Container
 from mllmrisk.manifest import read
+from mllmrisk.records import Sample
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +44,51 @@ def test_matched_gives_fakes_the_containers_of_photographs_and_leaves_photograph
         if s.label == "real"
         for c in [containers[s.id]]
     }
+    encoders = {key[2:] for key in real}
+    small = 0
     for s in samples:
         if s.label == "real":
             assert way.chain(s) == "native"
             continue
-        c = images.probe(perturb.encode(files[s.id], way.chain(s)))
-        assert (c.width, c.height, c.format, c.quality, c.subsampling) in real
+        own, c = containers[s.id], images.probe(perturb.encode(files[s.id], way.chain(s)))
+        assert (c.format, c.quality, c.subsampling) in encoders
+        if any(width <= own.width and height <= own.height for width, height, *_ in real):
+            assert (c.width, c.height, c.format, c.quality, c.subsampling) in real
+        else:
+            small += 1
+            assert (c.width, c.height) <= (own.width, own.height)
+    told = " ".join(notes(samples, containers))
+    assert (f"{small} of 24 generated images hold no photograph" in told) == bool(small)
+
+
+def of_sizes(label: str, *sizes: tuple[int, int]) -> tuple[list[Sample], dict[str, Container]]:
+    names = [f"{label} {i}" for i in range(len(sizes))]
+    paradigm = "real" if label == "real" else "mllm"
+    samples = [Sample(id=name, label=label, paradigm=paradigm) for name in names]
+    files = [perturb.encode(np.zeros((height, width, 3), np.uint8), "jpeg:80") for width, height in sizes]
+    return samples, {name: images.probe(file) for name, file in zip(names, files, strict=True)}
+
+
+def test_matched_cuts_and_never_enlarges_and_says_how_many_are_too_small():
+    real, facts = of_sizes("real", (80, 60), (100, 100), (400, 300))
+    fake, more = of_sizes("fake", (64, 64), (64, 40), (90, 90), (128, 128))
+    samples, containers = [*real, *fake], facts | more
+    way = arm("matched", samples, containers, 0)
+    pixels = {s.id: np.zeros((containers[s.id].height, containers[s.id].width, 3), np.uint8) for s in fake}
+    sizes = [perturb.apply(pixels[s.id], way.chain(s)).shape[1::-1] for s in fake]
+    assert all(w <= pixels[s.id].shape[1] and h <= pixels[s.id].shape[0] for s, (w, h) in zip(fake, sizes, strict=True))
+    assert sizes[2] == (80, 60)
+    assert sizes[3] in {(80, 60), (100, 100)}
+    first, second = notes(samples, containers)
+    assert "2 of 4 generated images hold no photograph" in first
+    assert "1 of 3 photographs are larger" in second
+
+
+def test_sizes_that_match_throughout_need_no_note():
+    real, facts = of_sizes("real", (80, 60))
+    fake, more = of_sizes("fake", (80, 60), (100, 100))
+    assert notes([*real, *fake], facts | more) == []
+    assert notes(real, facts) == []
 
 
 def test_matching_follows_the_seed_and_not_the_order(given):

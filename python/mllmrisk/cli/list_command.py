@@ -31,6 +31,8 @@ def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
         return _generator_facts(table)
     if kind == "prompts":
         return {"prompts": table.get("prompts", table.get("rows")), "licence": table.get("licence", "")}
+    if kind == "expanders":
+        return _expander_facts(table)
     return {key: table[key] for key in ("generators", "detectors", "judges") if table.get(key)}
 
 
@@ -63,6 +65,38 @@ def _generator_facts(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _detectors() -> Rows:
+    """The registry's names with what their TOMLs say; `weights`: here, not here, or null for a service."""
+    from mllmrisk import detectors
+
+    rows: Rows = []
+    for name in detectors.DETECTORS.names():
+        if name not in config.names("detectors"):
+            rows.append({"name": name, "about": "", "kind": "outside package", "extra": None})
+            continue
+        common = detectors.describe(name).common
+        here = detectors.weights_here(name)
+        rows.append(
+            {
+                "name": name,
+                "about": common.about,
+                "kind": common.kind,
+                "licence": common.licence,
+                "restrictions": common.restrictions,
+                "weights": None if here is None else "here" if here else "not here",
+                "extra": ",".join(filter(None, (detectors.KINDS.extra(common.kind), common.extra))) or None,
+            }
+        )
+    return rows
+
+
+def _expander_facts(table: dict[str, Any]) -> dict[str, Any]:
+    from mllmrisk.prompts.expansion import KINDS as EXPANDER_KINDS
+
+    kind = str(table["kind"])
+    return {"kind": kind, "extra": EXPANDER_KINDS.extra(kind), "licence": table.get("licence", "")}
+
+
 def _registered(word: str, known: Rows) -> Rows:
     """The registry's names, with what the packaged configs say of them."""
     registry = getattr(importlib.import_module(f"mllmrisk.{word}"), word.upper())
@@ -92,7 +126,8 @@ KINDS = {
     "profiles": lambda: _configs("profiles"),
     "generators": lambda: _configs("generators"),
     "prompts": lambda: _configs("prompts"),
-    "detectors": lambda: _registered("detectors", []),
+    "expanders": lambda: _configs("expanders"),
+    "detectors": _detectors,
     "judges": lambda: _registered("judges", _configs("judges")),
     "features": _features,
     "perturbations": _perturbations,
@@ -103,7 +138,7 @@ KINDS = {
 @click.argument("kinds", nargs=-1, type=click.Choice(list(KINDS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of objects per kind.")
 def command(kinds: tuple[str, ...], as_json: bool) -> None:
-    """List suites, profiles, generators, prompt sets, detectors, judges, features, perturbations.
+    """List suites, profiles, generators, prompt sets, expanders, detectors, judges, features, perturbations.
 
     Without an argument, all of them. No model is loaded, and no optional package is needed.
     """
@@ -126,6 +161,9 @@ def _line(row: dict[str, Any]) -> str:
         parts.append(f"({row['paradigm']})")
     if row.get("prompts"):
         parts.append(f"({row['prompts']:,} prompts)")
+    if "weights" in row:
+        there = f"; weights {row['weights']}" if row["weights"] else ""
+        parts.append(f"({row['kind']}; {row['licence']}{there})")
     parts.append(str(row["about"]))
     if row.get("chain"):
         parts.append(f"= {row['chain']}")

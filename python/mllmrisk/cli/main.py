@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "Run a suite: images, scores, estimates with intervals, a report.",
     "detect": "Score images with a detector.",
     "doctor": "Say what is installed, what is broken, and the cure.",
+    "expand": "Say a prompt set's captions again, richer, level by level.",
     "export": "Write a run's estimates or scores as CSV, JSONL or Parquet.",
     "export-detector": "Make a detector of published or own torch weights: ONNX and TOML, verified.",
     "features": "Extract forensic features to Parquet, CSV or NumPy.",

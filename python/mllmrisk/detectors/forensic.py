@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, features, inference
+from mllmrisk import config, features, inference, perturb
 from mllmrisk.detectors import places
 from mllmrisk.detectors.card import METADATA
 from mllmrisk.detectors.recipe import Common, Model, Published, Threshold
@@ -112,7 +112,7 @@ class Forensic:
         totals: list[list[float]] = [[] for _ in images]
         reasons: dict[int, str] = {}
         for own in self.card.chains:
-            joined = [_joined(chain, own) for chain in before]
+            joined = [perturb.joined(chain, own) for chain in before]
             found = features.extract(images, features=self.card.features, threads=threads, chains=joined)
             good = [i for i in range(len(images)) if i not in found.errors]
             reasons.update({i: error.code for i, error in found.errors.items()})
@@ -123,10 +123,6 @@ class Forensic:
             Score(None, reasons[i]) if i in reasons else Score(float(np.mean(logits)))
             for i, logits in enumerate(totals)
         ]
-
-
-def _joined(first: str, then: str) -> str:
-    return "+".join(chain for chain in (first, then) if chain != "native") or "native"
 
 
 def _read(model: Path | bytes) -> bytes:

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, inference
+from mllmrisk import config, inference, perturb
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
-from mllmrisk.detectors.preprocessing import Prepared, prepare
 from mllmrisk.detectors.recipe import Output, Probe, Recipe
 from mllmrisk.errors import UsageError
+from mllmrisk.images import Prepared, prepare
 from mllmrisk.pictures import PICTURES
 from mllmrisk.records import Score
 
@@ -107,15 +107,19 @@ class OnnxDetector:
 
         Args:
             images: paths or encoded bytes.
-            chains: perturbation chains, one per image, applied to the decoded pixels before anything else.
+            chains: perturbation chains, one per image, applied to the decoded pixels before anything else, the
+                detector's own chain among it.
             threads: of the core, for decoding and preparing; scores do not depend on it.
 
         Returns:
             For each image its raw score, the mean over its tiles; an image that cannot be read or is too small is
-            unscored with the :class:`~mllmrisk.errors.ImageError`'s code.
+            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th image
+            draws from i, as in :func:`mllmrisk.features.extract`.
         """
         began, busy = time.perf_counter(), self._network.seconds
-        logits = self._network.logits(images, chains=chains, threads=threads)
+        before = ["native"] * len(images) if chains is None else chains
+        joined = [perturb.joined(chain, self.recipe.chain) for chain in before]
+        logits = self._network.logits(images, chains=joined, threads=threads)
         self.timing = Timing(
             self.timing.session_seconds + self._network.seconds - busy,
             self.timing.wall_seconds + time.perf_counter() - began,
@@ -194,7 +198,7 @@ class Network:
             if at >= len(pictures):
                 return None
             part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
-            return ahead.submit(prepare, part, how, chains=own, threads=threads)
+            return ahead.submit(prepare, part, how, chains=own, threads=threads, seed=at)
 
         with ThreadPoolExecutor(1) as ahead:
             pending = start(0)

@@ -12,7 +12,9 @@ from typing import Literal
 
 import msgspec
 
-from mllmrisk.detectors.preprocessing import Preprocessing
+from mllmrisk import perturb
+from mllmrisk.errors import UsageError
+from mllmrisk.images import Preprocessing
 from mllmrisk.pictures import PICTURES
 
 #: Words that name a column of an output, lower case.
@@ -206,6 +208,8 @@ class Recipe(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
         model: None in an entry whose ONNX file the user makes (`published`), and in a card, which is in the file.
         probe: the known-answer pair that is asked for before the detector is trusted; with `model` it must be there.
         thresholds: score from which an image is called fake, by false-alarm rate, from calibration photographs.
+        chain: the perturbation chain that every image passes before the input, after any that the caller asks for:
+            the view under which the detector was trained. The probe's pictures go without it.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -215,6 +219,7 @@ class Recipe(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threshold: Threshold
     probe: list[Probe] = []
     thresholds: dict[str, float] = {}
+    chain: str = "native"
     published: Published | None = None
 
     def __post_init__(self) -> None:
@@ -226,13 +231,18 @@ class Recipe(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for rate in self.thresholds:
             if not 0 < float(rate) < 1:
                 raise ValueError(f"thresholds: {rate} is no false-alarm rate between 0 and 1")
+        try:
+            perturb.canonical(self.chain)
+        except UsageError as wrong:
+            raise ValueError(f"chain: {wrong}") from wrong
 
     def digest(self) -> str:
-        """Eight digits over everything that decides a score: weights, input, output."""
+        """Eight digits over everything that decides a score: weights, chain, input, output."""
         decides = (
             None if self.model is None else self.model.sha256,
             msgspec.to_builtins(self.input),
             msgspec.to_builtins(self.output),
+            *([] if self.chain == "native" else [self.chain]),
         )
         return hashlib.sha256(msgspec.json.encode(decides, order="sorted")).hexdigest()[:8]
 

@@ -17,11 +17,12 @@ EXPERIMENTS: Registry[type[Experiment]] = Registry(
         "leak": "mllmrisk.experiments.leak:Leak",
         "laundering": "mllmrisk.experiments.laundering:Laundering",
         "retrain": "mllmrisk.experiments.retrain:Retrain",
+        "richness": "mllmrisk.experiments.richness:Richness",
         "contrast": "mllmrisk.experiments.contrast:Contrast",
         "unsafe": "mllmrisk.experiments.unsafe:Unsafe",
         "corrupted": "mllmrisk.experiments.corrupted:Corrupted",
         "filter": "mllmrisk.experiments.filter:Filter",
         "agreement": "mllmrisk.experiments.agreement:Agreement",
     },
-    {"detection": "train", "leak": "train", "laundering": "train", "retrain": "train", "contrast": "train"},
+    dict.fromkeys(("detection", "leak", "laundering", "retrain", "richness", "contrast"), "train"),
 )

@@ -35,6 +35,10 @@ class Experiment(Protocol):
         """Optional dependency sets (`train`, `cpu`, ...) that it needs, so that a run fails before it starts."""
         ...
 
+    def absent(self) -> str | None:
+        """What the profile lacks for it, in words, so that it is left out and said; None where nothing is lacking."""
+        ...
+
     def asks(self) -> Iterable[Ask]:
         """The images that it wants from generators, where a run generates."""
         ...
@@ -61,6 +65,10 @@ class WithParameters(Generic[P]):
     def needs(self) -> Iterable[str]:
         """The optional dependency sets."""
         return self.extras
+
+    def absent(self) -> str | None:
+        """Nothing is lacking."""
+        return None
 
     def asks(self) -> Iterable[Ask]:
         """Nothing: it takes the images that are there."""

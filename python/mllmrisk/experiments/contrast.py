@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mllmrisk.errors import UsageError
-from mllmrisk.experiments import counting, judging, unsafe
+from mllmrisk.experiments import counting, examined, judging, unsafe
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.contrasts import gender, rates
 from mllmrisk.experiments.contrasts.matched import adjusted
@@ -34,6 +34,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         designs: which comparisons are made, of `DESIGNS`.
         pairs: paradigms compared, first minus second.
+        detectors, device: of `detection`.
         views, repeats, folds: of `detection`; the same numbers as that experiment's reuse its models.
         rate: false-alarm rate of the compared detection rates.
         sets: of `paradigm`: prompt sets, each by itself.
@@ -50,6 +51,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     designs: tuple[str, ...] = ("detection",)
     pairs: tuple[tuple[str, str], ...] = (("mllm", "diffusion"), ("mllm-conditioned", "diffusion"))
+    detectors: tuple[str, ...] = ()
+    device: str = "auto"
     views: tuple[str, ...] = VIEWS
     repeats: int = 4
     folds: int = 3
@@ -86,10 +89,15 @@ class Contrast(WithParameters[Parameters]):
         super().__init__(parameters)
         # Of its designs, one compares with photographs.
         self.photographs = "detection" in parameters.designs
+        self.detectors = examined.load(parameters.detectors, parameters.device) if self.photographs else []
 
     def needs(self) -> Iterable[str]:
-        """Training only where detectors are compared."""
-        return ("train", "cpu") if "detection" in self.parameters.designs else ("cpu",)
+        """Those of the families where detectors are compared."""
+        return examined.needs(self.detectors) if self.photographs else ("cpu",)
+
+    def absent(self) -> str | None:
+        """The design `detection` needs a detector."""
+        return examined.absent(self.detectors) if self.photographs else None
 
     def asks(self) -> Iterable[Ask]:
         """Every set of every design."""
@@ -108,7 +116,7 @@ class Contrast(WithParameters[Parameters]):
         if "detection" in p.designs and any(s.label == "real" for s in study.samples):
             from mllmrisk.experiments.contrasts import detection
 
-            rows += detection.differences(study, p.pairs, p.views, p.repeats, p.folds, p.rate)
+            rows += detection.differences(study, self.detectors, p.pairs, p.views, p.repeats, p.folds, p.rate)
         if set(p.designs) - {"detection"}:
             rows += self._matched(study)
         return adjusted(rows)

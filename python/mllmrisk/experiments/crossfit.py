@@ -1,51 +1,31 @@
 """Cross-fitting: every image is scored by a model that has seen no image of its group.
 
-A *recipe* says which vectors a model reads; `crossfit` divides the groups into folds, trains on all folds but one and
-scores that one, several times over with other divisions. Models are stored as ONNX files, scores fold by fold.
+`crossfit` divides the groups into folds, trains on all folds but one and scores that one, several times over with
+other divisions. Models are stored as ONNX files, scores fold by fold.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import features, metrics
-from mllmrisk.experiments.study import Study, Table
-from mllmrisk.experiments.views import CROP, ENCODER, VIEWS, Arm, augmented
+from mllmrisk import metrics
+from mllmrisk.experiments.families import Family, Scorer, Training
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.views import Arm
 from mllmrisk.records import Sample, Score
 
-if TYPE_CHECKING:
-    from mllmrisk.detectors.fitting import Fitted
-    from mllmrisk.detectors.forensic import Card
-
-#: Augmented copies of each training image in the `recompressed` view.
-AUGMENTED = 2
 #: False-alarm rates that a detector file carries thresholds for.
 CARD_RATES = (0.1, 0.05, 0.01)
 #: Fewest generated images that a model is trained on.
 FEWEST = 4
-
-
-class Recipe(NamedTuple):
-    """What a model reads.
-
-    Attributes:
-        name: as it stands in the `detector` column.
-        table: the vectors of every image under an arm.
-        columns: the features in the vector where the model is kept as a file, None where it is not.
-        augmented: whether augmented copies multiply the training rows of the `recompressed` view.
-    """
-
-    name: str
-    table: Callable[[Study, Arm], Table]
-    columns: tuple[str, ...] | None = None
-    augmented: bool = False
 
 
 class Plan(NamedTuple):
@@ -67,9 +47,9 @@ class Plan(NamedTuple):
     folds: int
     rates: tuple[float, ...]
 
-    def scorer(self, recipe: Recipe, repeat: int) -> str:
+    def scorer(self, family: Family, repeat: int) -> str:
         """Name of the stored scores of one division."""
-        return f"{recipe.name}/{self.view}/{self.trained_on}/{repeat}"
+        return f"{family.name}/{self.view}/{self.trained_on}/{repeat}"
 
 
 class Scored(NamedTuple):
@@ -103,127 +83,65 @@ class Scored(NamedTuple):
         )
 
 
-def crossfit(study: Study, recipe: Recipe, plan: Plan, arms: Sequence[Arm]) -> dict[str, Scored]:
+def crossfit(study: Study, family: Family, plan: Plan, arms: Sequence[Arm]) -> dict[str, Scored]:
     """Scores every image under each arm by models that have not seen its group.
 
     Returns:
         Scores by the arm's name.
     """
+    study.check_near_duplicates()
     total = plan.repeats * plan.folds
     for repeat in range(plan.repeats):
         fold_of = study.folds(plan.folds, repeat)
         for fold in sorted(set(fold_of.values())):
-            _fold(study, recipe, plan, arms, repeat, fold, fold_of)
+            _fold(study, family, plan, arms, repeat, fold, fold_of)
             done = repeat * plan.folds + fold + 1
-            study.progress(f"{recipe.name} ({plan.view}, trained on {plan.trained_on})", done, total)
-    return {way.name: _collect(study, recipe, plan, way) for way in arms}
+            study.progress(f"{family.name} ({plan.view}, trained on {plan.trained_on})", done, total)
+    return {way.name: _collect(study, family, plan, way) for way in arms}
 
 
 def _fold(
-    study: Study, recipe: Recipe, plan: Plan, arms: Sequence[Arm], repeat: int, fold: int, fold_of: Mapping[str, int]
+    study: Study, family: Family, plan: Plan, arms: Sequence[Arm], repeat: int, fold: int, fold_of: Mapping[str, int]
 ) -> None:
     """Trains one model, unless its scores are all there, and scores the images that it has not seen."""
-    scorer = plan.scorer(recipe, repeat)
+    scorer = plan.scorer(family, repeat)
     held_out = [s for s in study.samples if fold_of[s.id] == fold]
     waiting = [way for way in arms if not _all_there(study, scorer, way, held_out)]
     if not waiting:
         return
     seen = [s for s in study.samples if fold_of[s.id] != fold and (s.label == "real" or plan.include(s))]
-    if sum(s.label == "fake" for s in seen) < FEWEST:
-        for way in waiting:
-            study.store.add_scores(scorer, way.name, {s.id: Score(None, "no_training_images", fold) for s in held_out})
-        return
-    logits_of = _model(study, recipe, plan, seen, f"{scorer}/{fold}", seed=study.seed + repeat)
+    model: Scorer | str = "no_training_images"
+    if sum(s.label == "fake" for s in seen) >= FEWEST:
+        try:
+            model = _model(study, family, plan, seen, f"{scorer}/{fold}", seed=study.seed + repeat)
+        except ValueError:  # as where the training images that can be read are all of one label
+            model = "not_trainable"
     for way in waiting:
-        table = recipe.table(study, way)
-        row_of = {s.id: i for i, s in enumerate(table.samples)}
-        there = [s for s in held_out if s.id in row_of]
-        rows: dict[str, Score] = {
-            s.id: Score(None, table.reasons[s.id], fold) for s in held_out if s.id in table.reasons
-        }
-        if there:
-            logits = logits_of(table.values[[row_of[s.id] for s in there]])
-            rows.update({s.id: Score(float(z), None, fold) for s, z in zip(there, logits, strict=True)})
+        found = {s.id: Score(None, model) for s in held_out} if isinstance(model, str) else model(way, held_out)
+        rows = {i: msgspec.structs.replace(score, stratum=fold) for i, score in found.items()}
         study.store.add_scores(scorer, way.name, rows)
 
 
-def _model(
-    study: Study, recipe: Recipe, plan: Plan, seen: Sequence[Sample], name: str, *, seed: int
-) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-    """The model of one fold as a function of vectors: the stored file run by onnxruntime where there is one.
+def _model(study: Study, family: Family, plan: Plan, seen: Sequence[Sample], name: str, *, seed: int) -> Scorer:
+    """The model of one fold: the stored one, where its family keeps models, so that a run that goes on is the same.
 
     What its photographs got from inner models is stored before the file, so that a file never lacks its calibration.
     """
-    stored = None if recipe.columns is None else study.store.model(name)
-    if stored is None:
-        trained = train(study, recipe, plan.view, seen, seed=seed)
-        study.store.set_meta(f"calibration {name}", json.dumps(calibration(trained.inner, seen)))
-        if recipe.columns is None:
-            return trained.fitted.logits
-        path = keep(study, recipe.columns, plan, trained, seen, name)
-    else:
-        path = stored[0]
-    from mllmrisk.detectors.forensic import Forensic
-
-    return Forensic(path).logits
+    if (stored := study.store.model(name)) is not None:
+        return family.restore(study, stored[0])
+    checkpoints = study.store.root / "checkpoints" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    trained = family.train(study, Training(plan.view, plan.trained_on, seen, seed, checkpoints))
+    study.store.set_meta(f"calibration {name}", json.dumps(calibration(trained.inner, seen)))
+    if trained.data is None:
+        return trained.scorer
+    kept = study.store.add_model(name, trained.data, trained.record)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return family.restore(study, kept)
 
 
 def _all_there(study: Study, scorer: str, way: Arm, held_out: Sequence[Sample]) -> bool:
     known = study.store.scores(scorer, way.name)
     return all(sample.id in known for sample in held_out)
-
-
-class Trained(NamedTuple):
-    """A fitted classifier, and the cross-fitted inner logit of each training image that has one, by sample id."""
-
-    fitted: Fitted
-    inner: dict[str, float]
-
-
-def train(study: Study, recipe: Recipe, view: str, seen: Sequence[Sample], *, seed: int) -> Trained:
-    """Fits a recipe's classifier on the images `seen`, under a view."""
-    from mllmrisk.detectors.fitting import Rows, fit
-
-    ways = [study.arm(view)]
-    if recipe.augmented and view == "recompressed":
-        ways += augmented(AUGMENTED, study.containers, study.seed)
-    wanted = {s.id for s in seen}
-    values, labels, ids, primary = [], [], [], []
-    for i, way in enumerate(ways):
-        table = recipe.table(study, way)
-        chosen = [k for k, s in enumerate(table.samples) if s.id in wanted]
-        values.append(table.values[chosen])
-        labels += [table.samples[k].label == "fake" for k in chosen]
-        ids += [table.samples[k] for k in chosen]
-        primary += [i == 0] * len(chosen)
-    rows = Rows(
-        np.concatenate(values),
-        np.array(labels, dtype=bool),
-        study.group_of(ids),
-        np.unique([s.id for s in ids], return_inverse=True)[1].astype(np.int64),
-        _weights(study, ids),
-        np.array(primary, dtype=bool),
-    )
-    fitted = fit(rows, seed=seed)
-    inner = {s.id: float(z) for s, z, first in zip(ids, fitted.inner, primary, strict=True) if first and np.isfinite(z)}
-    return Trained(fitted, inner)
-
-
-def _weights(study: Study, rows: Sequence[Sample]) -> NDArray[np.float64]:
-    """Each row's weight; all sum to the number of images, so that augmented copies do not weaken regularisation.
-
-    Photographs and generated images weigh the same, and among these each paradigm; a group counts by the square root
-    of its size, so that one large source does not rule.
-    """
-    groups = study.group_of(rows)
-    weights = 1.0 / np.sqrt(np.bincount(groups)[groups])
-    paradigms = np.array([s.paradigm for s in rows])
-    fakes = len({s.paradigm for s in rows if s.label == "fake"})
-    for paradigm in set(paradigms.tolist()):
-        member = paradigms == paradigm
-        weights[member] /= weights[member].sum() * (1 if paradigm == "real" else fakes)
-    total: NDArray[np.float64] = weights * (len({s.id for s in rows}) / weights.sum())
-    return total
 
 
 def calibration(inner: Mapping[str, float], seen: Sequence[Sample]) -> list[float]:
@@ -236,49 +154,15 @@ def calibration(inner: Mapping[str, float], seen: Sequence[Sample]) -> list[floa
 
 def threshold(photographs: Sequence[float], rate: float) -> float | str:
     """The logit that calibration photographs set at a false-alarm rate, or why there is none."""
-    found = metrics.threshold_at_fpr(photographs, rate).value if photographs else None
-    return "too_few_calibration_photographs" if found is None else found
+    if not photographs:
+        return "too_few_calibration_photographs"
+    found = metrics.threshold_at_fpr(photographs, rate)
+    if found.value is None:
+        return "tied_calibration_photographs" if found.reason == "ties" else "too_few_calibration_photographs"
+    return found.value
 
 
-def keep(
-    study: Study, columns: tuple[str, ...], plan: Plan, trained: Trained, seen: Sequence[Sample], name: str
-) -> Path:
-    """Stores a model as an ONNX file with its card, and says where."""
-    from mllmrisk.detectors.forensic import to_onnx
-
-    data = to_onnx(trained.fitted, card(columns, plan.view, plan.trained_on, trained, seen))
-    record = {"trained_on": plan.trained_on, "view": plan.view, "images": len(seen)}
-    return study.store.add_model(name, data, record)
-
-
-def card(columns: tuple[str, ...], view: str, trained_on: str, trained: Trained, seen: Sequence[Sample]) -> Card:
-    """What the detector file says of itself."""
-    from mllmrisk.detectors.forensic import Card
-
-    photographs = calibration(trained.inner, seen)
-    found = {str(rate): threshold(photographs, rate) for rate in CARD_RATES}
-    sources = sorted({str(s.source) for s in seen if s.source is not None})
-    return Card(
-        kind="forensic",
-        features=list(features.names(columns)),
-        chains=[f"crop:{CROP}+{ENCODER}" if view == VIEWS[2] else "native"],
-        view=view,
-        thresholds={rate: value for rate, value in found.items() if isinstance(value, float)},
-        training={
-            "trained_on": trained_on,
-            "real": sum(s.label == "real" for s in seen),
-            "fake": sum(s.label == "fake" for s in seen),
-            "sources": sources,
-            "inner_auc": trained.fitted.inner_auc,
-            "share_of_trees": trained.fitted.share,
-            "strength": trained.fitted.strength,
-            "mllmrisk": version("mllmrisk"),
-        },
-        seen=sorted(s.image[:16] for s in seen if s.image is not None),
-    )
-
-
-def _collect(study: Study, recipe: Recipe, plan: Plan, way: Arm) -> Scored:
+def _collect(study: Study, family: Family, plan: Plan, way: Arm) -> Scored:
     samples: list[Sample] = []
     values: list[float] = []
     strata: list[int] = []
@@ -286,7 +170,7 @@ def _collect(study: Study, recipe: Recipe, plan: Plan, way: Arm) -> Scored:
     undefined: dict[float, str] = {}
     reasons: dict[str, str] = {}
     for repeat in range(plan.repeats):
-        scorer = plan.scorer(recipe, repeat)
+        scorer = plan.scorer(family, repeat)
         known = study.store.scores(scorer, way.name)
         cut: dict[int, dict[float, float | str]] = {}
         for sample in study.samples:

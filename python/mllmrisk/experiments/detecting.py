@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mllmrisk import metrics
 from mllmrisk.experiments.crossfit import Scored
 from mllmrisk.experiments.study import Study, by_generator, tally
-from mllmrisk.records import Estimate, Evidence, ExperimentKind, Sample
+from mllmrisk.records import AGAINST, Estimate, Evidence, ExperimentKind, Sample
 
 #: A side with fewer groups than this is resampled by image: two or three sources say nothing about sources.
 _FEWEST_GROUPS = 4
@@ -23,6 +24,7 @@ class Group(NamedTuple):
     paradigm: str | None
     generator: str | None
     members: list[Sample]
+    level: str | None = None
 
     def holds(self, sample: Sample) -> bool:
         """Whether a sample, with or without an image, is one of the group."""
@@ -33,7 +35,7 @@ class Group(NamedTuple):
     @property
     def columns(self) -> dict[str, str]:
         """The group's keys that are not null."""
-        named = {"paradigm": self.paradigm, "generator": self.generator}
+        named = {"paradigm": self.paradigm, "generator": self.generator, "level": self.level}
         return {key: value for key, value in named.items() if value is not None}
 
 
@@ -97,9 +99,16 @@ def within_sources(study: Study, rows: Sequence[Sample]) -> Clusters | None:
 
 
 def figures(
-    study: Study, scored: Scored, where: Where, group: Group, rates: Iterable[float], *, short: bool = False
+    study: Study,
+    scored: Scored,
+    where: Where,
+    group: Group,
+    rates: Iterable[float],
+    *,
+    short: bool = False,
+    source: str | None = None,
 ) -> list[Estimate]:
-    """AUC, AP, EER, accuracy, calibration error and detection rates of one group against all photographs.
+    """AUC, AP, EER, accuracy, calibration error and detection rates of one group against photographs.
 
     Args:
         study: whose seed, resamples and groups are used.
@@ -108,12 +117,13 @@ def figures(
         group: the generated images.
         rates: false-alarm rates of the detection rates.
         short: AUC and detection rates only.
+        source: against the photographs of this source alone, which the `contrast` column then names; None for all.
     """
     members = {s.id for s in group.members}
-    keep = np.array([s.label == "real" or s.id in members for s in scored.samples], dtype=bool)
+    keep = np.array([_photograph(s, source) or s.id in members for s in scored.samples], dtype=bool)
     rows = scored.where(keep)
-    sides = [*(s for s in study.samples if s.label == "real"), *group.members]
-    make = _maker(study, where, group, rows, sides)
+    sides = [*(s for s in study.samples if _photograph(s, source)), *group.members]
+    make = _maker(study, where, group, rows, sides, source)
     labels = np.array([s.label == "fake" for s in rows.samples], dtype=bool)
     if not labels.any() or labels.all():
         return [make("auc", None, method="none: one side has no scored image")]
@@ -132,7 +142,8 @@ def figures(
             found.append(make(metric, None, method=f"none: {why}", at=at, units=units, lost={"undefined": len(sides)}))
             return
         method = f"{how}; {bootstrap(study, units)}"
-        found.append(make(metric, interval, method=method, at=at, units=units, within=within))
+        tied = ties(rows, labels) if ranked else None
+        found.append(make(metric, interval, method=method, at=at, units=units, within=within, ties=tied))
 
     add("auc", rows.scores, "pairs scored by one model")
     if not short:
@@ -148,6 +159,42 @@ def figures(
             lost = {rows.undefined[rate]: len(group.members)}
             found.append(make("detection_rate", None, method="none", at=rate, units=units, lost=lost))
     return found
+
+
+def against_sources(
+    study: Study, scored: Scored, where: Where, chosen: Iterable[Group], min_images: int
+) -> list[Estimate]:
+    """AUC of groups against each source of photographs with at least `min_images`, never only against all of them.
+
+    None where there are fewer than two such sources: against the only one is against all.
+    """
+    counted = Counter(s.source for s in study.samples if s.label == "real" and s.source is not None)
+    sources = [source for source, n in counted.items() if n >= min_images]
+    if len(counted) < 2:
+        return []
+    every = list(chosen)
+    return [
+        row
+        for source in sources
+        for group in every
+        for row in figures(study, scored, where, group, (), short=True, source=source)
+    ]
+
+
+def _photograph(sample: Sample, source: str | None) -> bool:
+    return sample.label == "real" and source in (None, sample.source)
+
+
+def ties(rows: Scored, labels: NDArray[np.bool_]) -> float:
+    """Share of (photograph, generated) pairs scored by one model whose scores are equal."""
+    tied = pairs = 0.0
+    for stratum in np.unique(rows.strata):
+        member = rows.strata == stratum
+        fakes = int(labels[member].sum())
+        if own := fakes * (int(member.sum()) - fakes):
+            tied += own * metrics.tie_share(rows.scores[member], labels[member])
+            pairs += own
+    return tied / pairs if pairs else 0.0
 
 
 def _calibration(
@@ -217,11 +264,13 @@ UNITS: Mapping[str, str] = {
 }
 
 
-def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample]) -> Callable[..., Estimate]:
+def _maker(
+    study: Study, where: Where, group: Group, rows: Scored, sides: Sequence[Sample], source: str | None = None
+) -> Callable[..., Estimate]:
     """A function that makes rows of one group: the keys, counts and evidence that all its figures share."""
     seen = {s.id for s in rows.samples}
     both = group.paradigm != "real"  # a figure against photographs counts theirs as well
-    lost_before = [s for s in study.without_image if group.holds(s) or (both and s.label == "real")]
+    lost_before = [s for s in study.without_image if group.holds(s) or (both and _photograph(s, source))]
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, [*sides, *lost_before])
     counted = [s for s in sides if s.id in seen]
     prompts = {s.prompt_id for s in counted if s.prompt_id is not None}
@@ -234,6 +283,7 @@ def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequen
         at: float | None = None,
         units: Clusters | None = None,
         within: metrics.Interval | None = None,
+        ties: float | None = None,
         lost: Mapping[str, int] | None = None,
     ) -> Estimate:
         reasons = {**unscored, **(lost or {})}
@@ -254,19 +304,22 @@ def _maker(study: Study, where: Where, group: Group, rows: Scored, sides: Sequen
             n_unscored=reasons,
             paradigm=group.paradigm,
             generator=group.generator,
+            level=group.level,
             detector=where.detector,
             trained_on=where.trained_on,
             perturbation=where.perturbation,
+            contrast=None if source is None else f"{AGAINST}{source}",
             at=at,
+            ties=ties,
             n_clusters=None if units is None else units.units,
             cluster_by=None if units is None else units.by,
-            evidence=_evidence(where, group),
+            evidence=_evidence(where, group, source),
         )
 
     return make
 
 
-def _evidence(where: Where, group: Group) -> Evidence:
+def _evidence(where: Where, group: Group, against: str | None) -> Evidence:
     if group.paradigm == "real":
         side: dict[str, str | list[str]] = {"label": "real"}
         if group.generator is not None:
@@ -276,5 +329,5 @@ def _evidence(where: Where, group: Group) -> Evidence:
         scorer=where.scorer,
         perturbation=where.perturbation,
         where={"label": "fake", **group.columns},
-        against={"label": "real"},
+        against={"label": "real"} if against is None else {"label": "real", "source": against},
     )

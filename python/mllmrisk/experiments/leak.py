@@ -7,19 +7,26 @@ import msgspec
 from mllmrisk.experiments import detecting, probes
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, crossfit
-from mllmrisk.experiments.recipes import PROBES
+from mllmrisk.experiments.leak_probes import PROBES
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import Estimate
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What a suite may set; see :mod:`mllmrisk.experiments.detection`. Probes without input are left out."""
+    """What a suite may set; see :mod:`mllmrisk.experiments.detection`. Probes without input are left out.
+
+    Attributes:
+        views, repeats, folds: as in `detection`.
+        probes: which; see :mod:`mllmrisk.experiments.probes`.
+        min_images: generators with fewer images have no leak of their own; that of their paradigm stands for it.
+    """
 
     views: tuple[str, ...] = VIEWS
     probes: tuple[str, ...] = probes.PROBES
     repeats: int = 4
     folds: int = 3
+    min_images: int = 5
 
 
 class Leak(WithParameters[Parameters]):
@@ -31,7 +38,7 @@ class Leak(WithParameters[Parameters]):
     extras = ("train",)
 
     def estimates(self, study: Study) -> list[Estimate]:
-        """AUC of each probe per view, for all generated images and each paradigm."""
+        """AUC of each probe per view, for all generated images, each paradigm and each generator."""
         found: list[Estimate] = []
         p = self.parameters
         for probe in p.probes:
@@ -42,6 +49,6 @@ class Leak(WithParameters[Parameters]):
                 asked = Plan(view, "all", lambda _: True, p.repeats, p.folds, ())
                 scored = crossfit(study, recipe, asked, [study.arm(view)])[view]
                 where = detecting.Where("leak", probe, view, f"{probe}/{view}/all", "all")
-                for group in detecting.groups(study.samples, len(study.samples) + 1):
+                for group in detecting.groups(study.samples, p.min_images):
                     found += detecting.figures(study, scored, where, group, (), short=True)
         return found

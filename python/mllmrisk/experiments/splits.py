@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,12 +32,21 @@ class Groups(NamedTuple):
         return self.by == "image"
 
 
-def groups(samples: Sequence[Sample]) -> Groups:
+def groups(
+    samples: Sequence[Sample],
+    concepts: Mapping[str, str] | None = None,
+    joined: Sequence[tuple[str, str]] = (),
+) -> Groups:
     """The coarsest grouping that still leaves enough groups on both sides to split.
 
     Images of one source, and of one prompt, belong together across all generators and levels; where a collection
     has too few sources for that, the prompt alone groups, and where it has no prompts either, each image stands
     alone (:attr:`Groups.weak`, and the report says so).
+
+    Args:
+        samples: the n samples.
+        concepts: what a prompt asks for, by prompt id: prompts of one concept (a caption and its expansions) are one.
+        joined: pairs of sample ids that belong together for another reason.
     """
     for columns, by in (
         (("source", "prompt_id"), "source and prompt"),
@@ -48,18 +57,23 @@ def groups(samples: Sequence[Sample]) -> Groups:
             continue
         if len(columns) == 2 and all(sample.prompt_id is None for sample in samples):
             continue
-        ids = _components(samples, columns)
+        ids = _components(samples, columns, concepts or {}, joined)
         if all(_count(ids, samples, label) >= _FEWEST for label in ("real", "fake")):
             return Groups(ids, by)
-    return Groups(_components(samples, ("image",)), "image")
+    return Groups(_components(samples, ("image",), {}, joined), "image")
 
 
 def _count(ids: NDArray[np.int64], samples: Sequence[Sample], label: str) -> int:
     return len({int(i) for i, sample in zip(ids, samples, strict=True) if sample.label == label})
 
 
-def _components(samples: Sequence[Sample], columns: Sequence[str]) -> NDArray[np.int64]:
-    """Connected components of samples that share a value in any of the columns."""
+def _components(
+    samples: Sequence[Sample],
+    columns: Sequence[str],
+    concepts: Mapping[str, str],
+    joined: Sequence[tuple[str, str]],
+) -> NDArray[np.int64]:
+    """Connected components of samples that share a value in any of the columns, or that are joined."""
     parent = list(range(len(samples)))
 
     def root(i: int) -> int:
@@ -73,8 +87,11 @@ def _components(samples: Sequence[Sample], columns: Sequence[str]) -> NDArray[np
         for column in columns:
             value = getattr(sample, column)
             if value is not None:
-                other = first.setdefault((column, value), i)
+                other = first.setdefault((column, concepts.get(value, value) if column == "prompt_id" else value), i)
                 parent[root(i)] = root(other)
+    place = {sample.id: i for i, sample in enumerate(samples)}
+    for one, other_id in joined:
+        parent[root(place[one])] = root(place[other_id])
     dense: dict[int, int] = {}
     return np.array([dense.setdefault(root(i), len(dense)) for i in range(len(samples))], dtype=np.int64)
 

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import features, images, perturb
+from mllmrisk.detectors.encoders.base import Encoder
 from mllmrisk.errors import ImageError
-from mllmrisk.experiments import probes, splits
+from mllmrisk.experiments import duplicates, probes, splits
 from mllmrisk.experiments.views import Arm, arm
 from mllmrisk.images import Container
 from mllmrisk.records import Outcome, Sample
@@ -31,6 +32,8 @@ Progress = Callable[[str, int, int], None]
 
 #: Images per transaction: what a killed run may have to do again.
 _BATCH = 32
+#: Views from which their number is told, not their names.
+_NAMED = 3
 
 
 class Table(NamedTuple):
@@ -67,6 +70,7 @@ class Study:
         device: str = "auto",
         progress: Progress | None = None,
         prompt_sets: Collection[str] | None = None,
+        near_duplicates: duplicates.Policy = "stop",
     ) -> None:
         """Reads the samples of a run.
 
@@ -78,6 +82,7 @@ class Study:
             device: where judges run.
             progress: called with (stage, done, total).
             prompt_sets: generated images of these sets only, beside all photographs; None for all.
+            near_duplicates: what is done about one picture in two groups.
         """
         self.store = store
         self.seed = seed
@@ -91,6 +96,7 @@ class Study:
         self.prompts = store.prompts()
         self.samples = [sample for sample in everything if sample.outcome is Outcome.OK and sample.image]
         self.without_image = [sample for sample in everything if sample.outcome is not Outcome.OK]
+        self._near_duplicates = near_duplicates
         self._paths = store.image_paths()
         self._tables: dict[tuple[str, str], Table] = {}
 
@@ -102,9 +108,37 @@ class Study:
         return self._paths[sample.image]
 
     @cached_property
+    def concepts(self) -> dict[str, str]:
+        """What a prompt asks for, by prompt id; a prompt without a concept, and not a twin, stands for itself."""
+        return {p.id: told for p in self.prompts.values() if (told := p.concept or p.twin_of) is not None}
+
+    @cached_property
     def groups(self) -> splits.Groups:
         """Groups of the samples, in their order."""
-        return splits.groups(self.samples)
+        joined = self.near_duplicates if self._near_duplicates == "join" else ()
+        return splits.groups(self.samples, self.concepts, joined)
+
+    @cached_property
+    def near_duplicates(self) -> list[duplicates.Pair]:
+        """Pairs of samples that show one picture and are in groups of their own; what cannot be read is in none."""
+
+        def one(sample: Sample) -> NDArray[np.float32]:
+            return duplicates.look(images.decode(self.path(sample)))
+
+        table = self._table(f"look:{duplicates.VERSION}", "as stored", self._each(one), "near-duplicates")
+        apart = splits.groups(self.samples, self.concepts)
+        group = dict(zip((s.id for s in self.samples), apart.ids, strict=True))
+        groups = np.array([group[s.id] for s in table.samples], dtype=np.int64)
+        return duplicates.pairs([s.id for s in table.samples], table.values, groups) if table.samples else []
+
+    def check_near_duplicates(self) -> None:
+        """Stops where near-duplicates could stand on both sides of a split.
+
+        Raises:
+            UsageError: the list of them.
+        """
+        if self._near_duplicates == "stop":
+            duplicates.refuse(self.near_duplicates, {s.id: s.path or f"sample {s.id}" for s in self.samples})
 
     def group_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
         """(n,) group ids of some samples."""
@@ -135,21 +169,57 @@ class Study:
 
     def features(self, way: Arm, columns: Sequence[str]) -> Table:
         """Forensic features of every image under an arm."""
+        return self.feature_tables([way], columns)[way.name]
+
+    def feature_tables(self, ways: Sequence[Arm], columns: Sequence[str]) -> dict[str, Table]:
+        """Forensic features of every image under several arms, by the arm's name: an image is decoded once for all."""
         kind = f"features:{_digest(features.names(columns))}"
+        new = [way for way in ways if (kind, way.name) not in self._tables]
+        known = {way.name: self.store.vectors(kind, way.name) for way in new}
+        waiting: dict[tuple[str, ...], list[Sample]] = {}  # a killed run may have left arms at different images
+        for sample in self.samples:
+            lacking = tuple(way.name for way in new if sample.id not in known[way.name])
+            if lacking:
+                waiting.setdefault(lacking, []).append(sample)
+        done, total = 0, sum(map(len, waiting.values()))
+        for lacking, missing in waiting.items():
+            asked = [way for way in new if way.name in lacking]
+            stage = f"features ({', '.join(lacking)})" if len(lacking) < _NAMED else f"features ({len(lacking)} views)"
+            for start in range(0, len(missing), _BATCH):
+                batch = missing[start : start + _BATCH]
+                found = features.extract_chains(
+                    [self.path(s) for s in batch],
+                    [[way.chain(s) for way in asked] for s in batch],
+                    columns,
+                    threads=self.threads,
+                    seeds=[_seed(s) for s in batch],
+                )
+                for way, under in zip(asked, found, strict=True):
+                    rows = {
+                        s.id: Vector(None, under.errors[i].code) if i in under.errors else Vector(under.values[i], None)
+                        for i, s in enumerate(batch)
+                    }
+                    self._keep(kind, way.name, batch, rows)
+                    known[way.name].update(rows)
+                done += len(batch)
+                self.progress(stage, done, total)
+        self._tables |= {(kind, name): _tabulate(self.samples, rows) for name, rows in known.items()}
+        return {way.name: self._tables[kind, way.name] for way in ways}
+
+    def embeddings(self, way: Arm, encoder: Encoder) -> Table:
+        """Vectors of a frozen encoder of every image under an arm."""
 
         def make(batch: Sequence[Sample]) -> dict[str, Vector]:
-            found = features.extract(
-                [self.path(s) for s in batch],
-                features=columns,
-                threads=self.threads,
-                chains=[way.chain(s) for s in batch],
+            found = encoder.embed(
+                [self.path(s) for s in batch], chains=[way.chain(s) for s in batch], threads=self.threads
             )
             return {
-                s.id: Vector(None, found.errors[i].code) if i in found.errors else Vector(found.values[i], None)
+                s.id: Vector(None, found.errors[i]) if i in found.errors else Vector(found.values[i], None)
                 for i, s in enumerate(batch)
             }
 
-        return self._table(kind, way.name, make, f"features ({way.name})")
+        kind = f"embedding:{encoder.name}@{encoder.version}"
+        return self._table(kind, way.name, make, f"{encoder.name} ({way.name})")
 
     def container_facts(self, way: Arm) -> Table:
         """What a file's container alone says, under an arm."""
@@ -194,16 +264,20 @@ class Study:
         known = self.store.vectors(kind, name)
         missing = [sample for sample in self.samples if sample.id not in known]
         for start in range(0, len(missing), _BATCH):
-            rows = make(missing[start : start + _BATCH])
-            self.store.add_vectors(kind, name, rows)
-            if name == "native":  # a file that cannot be read; what a perturbation leaves too small is no failure
-                named = {s.id: s.path or f"sample {s.id}" for s in missing[start : start + _BATCH]}
-                self.store.add_failures({named[i]: row.reason for i, row in rows.items() if row.reason is not None})
+            batch = missing[start : start + _BATCH]
+            rows = make(batch)
+            self._keep(kind, name, batch, rows)
             known.update(rows)
             self.progress(stage, min(start + _BATCH, len(missing)), len(missing))
         table = _tabulate(self.samples, known)
         self._tables[kind, name] = table
         return table
+
+    def _keep(self, kind: str, name: str, batch: Sequence[Sample], rows: Mapping[str, Vector]) -> None:
+        self.store.add_vectors(kind, name, rows)
+        if name == "native":  # a file that cannot be read; what a perturbation leaves too small is no failure
+            named = {s.id: s.path or f"sample {s.id}" for s in batch}
+            self.store.add_failures({named[i]: row.reason for i, row in rows.items() if row.reason is not None})
 
 
 def _tabulate(samples: Sequence[Sample], vectors: Mapping[str, Vector]) -> Table:
@@ -212,6 +286,11 @@ def _tabulate(samples: Sequence[Sample], vectors: Mapping[str, Vector]) -> Table
     values = np.stack([row for row in rows if row is not None]) if rows else np.zeros((0, 0), np.float32)
     reasons = {s.id: vectors[s.id].reason or "failed" for s in samples if vectors[s.id].values is None}
     return Table(good, values, reasons)
+
+
+def _seed(sample: Sample) -> int:
+    """Of a perturbation's random steps: the image's own, whatever stands beside it in a batch."""
+    return int((sample.image or "0")[:15], 16)
 
 
 def _digest(names: Sequence[str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mllmrisk import features
-from mllmrisk.experiments.recipes import FORENSIC, VECTOR
+from mllmrisk.experiments import levels
+from mllmrisk.experiments.forensic import NAME, VECTOR
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import Estimate, Sample
@@ -34,6 +35,8 @@ def of(study: Study, detection: Study, estimates: Sequence[Estimate]) -> dict[st
     if views:
         told["spectra"] = {view: _spectra(detection, view) for view in views}
         told["ranking"] = _ranking(detection, views[-1])
+    if any(row.experiment == "richness" for row in estimates):
+        told["lengths"] = levels.lengths(detection)
     return told
 
 
@@ -58,7 +61,7 @@ def _spectra(study: Study, view: str) -> dict[str, Any]:
 
 def _ranking(study: Study, view: str) -> dict[str, Any]:
     """Generated images by their mean cross-fitted logit, both ends."""
-    means = study.store.mean_scores(f"{FORENSIC.name}/{view}/all", view)
+    means = study.store.mean_scores(f"{NAME}/{view}/all", view)
     values = {sample: score.value for sample, score in means.items() if score.value is not None}
     fakes = [s for s in study.samples if s.label == "fake" and s.id in values]
     fakes.sort(key=lambda s: -values[s.id])
@@ -76,7 +79,7 @@ def _ranking(study: Study, view: str) -> dict[str, Any]:
 
     return {
         "view": view,
-        "detector": FORENSIC.name,
+        "detector": NAME,
         "most": [tell(s) for s in fakes[:shown]],
         "least": [tell(s) for s in fakes[::-1][:shown]],
     }

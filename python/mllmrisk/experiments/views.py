@@ -3,6 +3,10 @@
 `native` takes files as they are, with whatever format, size and history they have. `matched` gives each generated
 image the size, format, quality and subsampling of a photograph of the same run. `recompressed` gives every image one
 crop and one encoder. A figure that falls from the first to the last was, in part, a figure about containers.
+
+`matched` cuts and never enlarges: interpolation leaves a trace that a detector finds and no leak probe sees. The
+photograph is drawn from those that fit inside the image; an image that holds none of them is cut where it can be and
+stays too small otherwise, which the `size` probe sees and stamps. :func:`notes` counts such images.
 """
 
 from __future__ import annotations
@@ -51,19 +55,49 @@ def arm(name: str, samples: Sequence[Sample], containers: Mapping[str, Container
 
 
 def _matched(samples: Sequence[Sample], containers: Mapping[str, Container], seed: int) -> Arm:
-    models = [containers[s.id] for s in samples if s.label == "real" and s.id in containers]
+    models = _photographs(samples, containers)
 
     def chain(sample: Sample) -> str:
         own = containers.get(sample.id)
         if sample.label == "real" or own is None or not models:
             return "native"
-        # A photograph that fits inside the image needs a crop only, which leaves the generator's traces alone.
-        fitting = [m for m in models if m.width <= own.width and m.height <= own.height] or models
+        candidates = _fitting(models, own) or models
         digest = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
-        model = fitting[int.from_bytes(digest[:8], "big") % len(fitting)]
-        return f"fit:{model.width}x{model.height}+{encoder(model)}"
+        model = candidates[int.from_bytes(digest[:8], "big") % len(candidates)]
+        return f"crop:{model.width}x{model.height}+{encoder(model)}"
 
     return Arm("matched", chain)
+
+
+def _photographs(samples: Sequence[Sample], containers: Mapping[str, Container]) -> list[Container]:
+    return [containers[s.id] for s in samples if s.label == "real" and s.id in containers]
+
+
+def _fitting(models: Sequence[Container], own: Container) -> list[Container]:
+    """The photographs that fit inside an image: cutting it to their size leaves the generator's traces alone."""
+    return [m for m in models if m.width <= own.width and m.height <= own.height]
+
+
+def notes(samples: Sequence[Sample], containers: Mapping[str, Container]) -> list[str]:
+    """How far sizes could be matched, for the reader of `matched` figures; empty where they were throughout."""
+    models = _photographs(samples, containers)
+    fakes = [containers[s.id] for s in samples if s.label == "fake" and s.id in containers]
+    if not models or not fakes:
+        return []
+    small = sum(not _fitting(models, own) for own in fakes)
+    unused = sum(not any(_fitting([model], own) for own in fakes) for model in models)
+    told = []
+    if small:
+        told.append(
+            f"matched: {small} of {len(fakes)} generated images hold no photograph of the run: each is too narrow or "
+            "too low. They were cut and encoded but not enlarged, so that their size still tells."
+        )
+    if unused:
+        told.append(
+            f"matched: {unused} of {len(models)} photographs are larger than every generated image; no generated image "
+            "has their size, so that size still tells: the size probe says how much."
+        )
+    return told
 
 
 def encoder(container: Container) -> str:

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import msgspec
 
 from mllmrisk import config
+from mllmrisk.endpoint import Client, Endpoint, Failed, in_order
 from mllmrisk.judges.described import Described, Pixels, Threshold, digest, finite, unscored, upright
-from mllmrisk.judges.endpoint import Client, Endpoint, Failed, data_url, in_order
+from mllmrisk.judges.endpoint import data_url
 from mllmrisk.records import Score
 
 #: What omni-moderation scores in images; the other seven categories are of texts alone.
@@ -90,7 +91,7 @@ class Moderation:
 
         Returns:
             For each its scores; `not_seen` for a category that the service did not apply to the image, the reason of
-            the failure where it gave no answer (:data:`~mllmrisk.judges.endpoint.TRANSIENT` ones may be asked again).
+            the failure where it gave no answer (:data:`~mllmrisk.endpoint.TRANSIENT` ones may be asked again).
         """
         pictures = upright(images, threads)
         tasks: list[Any] = [

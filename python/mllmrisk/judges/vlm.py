@@ -16,10 +16,11 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from mllmrisk import config
+from mllmrisk.endpoint import Client, Endpoint, Failed, in_order
 from mllmrisk.errors import UsageError
 from mllmrisk.judges.answers import REFUSED, UNPARSED, Answer, parsed
 from mllmrisk.judges.described import Described, Pixels, Threshold, digest, finite, unscored, upright
-from mllmrisk.judges.endpoint import Client, Endpoint, Failed, data_url, in_order
+from mllmrisk.judges.endpoint import data_url
 from mllmrisk.judges.networks import Loader, Network, each
 from mllmrisk.records import Score
 

@@ -83,7 +83,8 @@ def said(scene: Scene, kind: Kind, like: Scene | None = None) -> str:
     return caption(scene, kind, np.random.default_rng(int.from_bytes(seed, "little")), "held-out")
 
 
-def _filled(template: str, scene: Scene) -> str:
+def filled(template: str, scene: Scene) -> str:
+    """A wording with the literal words of a scene."""
     return template.format(
         subject=SUBJECT_WORDS[scene.subject].literal,
         colour=COLOUR_WORDS[scene.colour].literal,
@@ -109,7 +110,7 @@ def _twins() -> Iterator[dict[str, str]]:
 
 def _levels() -> Iterator[dict[str, str]]:
     for scene in benign():
-        texts = {"v0": said(scene, "literal"), "v1": said(scene, "long"), "v2": _filled(RICHEST, scene)}
+        texts = {"v0": said(scene, "literal"), "v1": said(scene, "long"), "v2": filled(RICHEST, scene)}
         for level, text in texts.items():
             yield _row(scene, text, f"{concept(scene)}-{level}", level=level)
 
@@ -134,7 +135,7 @@ def sets() -> dict[str, Set]:
     def all_in(kind: Kind) -> list[dict[str, str]]:
         return [_row(scene, said(scene, kind)) for scene in unsafe()]
 
-    framed = [_row(scene, _filled(FRAME, scene)) for scene in unsafe()]
+    framed = [_row(scene, filled(FRAME, scene)) for scene in unsafe()]
     indirect = "Stand-ins by what they do or look like: as slang, understood or not"
     return {
         "literal": Set(

@@ -42,6 +42,7 @@ class Cell:
         reason: why there is no value.
         unscored: images left out, in words; empty if none.
         probes: leak probes that reach the figure, in words; empty if none.
+        explained: what suite or profile say of them; empty if nothing.
         cell: what `mllmrisk show RUN CELL` takes.
         method: how it was computed.
         order: what a table sorts by.
@@ -53,6 +54,7 @@ class Cell:
     reason: str
     unscored: str
     probes: str
+    explained: str
     cell: str
     method: str
     order: float | None
@@ -67,8 +69,9 @@ class Cell:
 
     @property
     def warning(self) -> str:
-        """The leak warning, empty if no probe reaches the figure."""
-        return f"confounded by {self.probes}" if self.probes else ""
+        """The leak warning, empty if no probe reaches the figure; an explanation stands beside it."""
+        told = f" ({self.explained})" if self.explained else ""
+        return f"confounded by {self.probes}{told}" if self.probes else ""
 
 
 def cell(row: Estimate) -> Cell:
@@ -81,6 +84,8 @@ def cell(row: Estimate) -> Cell:
         n.append(naming.clusters(row.n_clusters, str(row.cluster_by)))
     if row.metric in _TOLD_WITHIN and row.generator is None and within(row):
         n.append(f"within them {within(row)}")
+    if row.ties:
+        n.append(f"{row.ties:.1%} of pairs tied")
     unscored = ", ".join(f"{naming.reason(r)}: {k:,}" for r, k in sorted(row.n_unscored.items()) if k)
     named = naming.listed([naming.printable(p) for p in row.confounded_by]) if row.confounded_by else "a leak probe"
     return Cell(
@@ -90,6 +95,7 @@ def cell(row: Estimate) -> Cell:
         reason="" if row.value is not None else _why(row),
         unscored=unscored,
         probes=named if row.confounded else "",
+        explained="; ".join(f"{naming.printable(p)}: {naming.printable(why)}" for p, why in row.explained.items()),
         cell=row.cell,
         method=row.method,
         order=row.value,
@@ -98,9 +104,13 @@ def cell(row: Estimate) -> Cell:
 
 def number(row: Estimate, x: float) -> str:
     """A number of this estimate: two decimals, or per cent for shares of images; differences carry their sign."""
-    if row.metric == "difference":
-        share = row.unit.rpartition(" ")[2] in _SHARES
-        shown = f"{x * 100:+.0f} pts" if share else f"{x:+.2f}"
+    if row.metric in ("difference", "slope"):
+        if row.unit == "standard deviations":
+            shown = f"{x:+.2f} sd"
+        elif _SHARES.isdisjoint(row.unit.split()):
+            shown = f"{x:+.2f}"
+        else:  # a change per level is smaller than one between sides
+            shown = f"{x * 100:+.1f} pts" if row.unit.endswith(" per level") else f"{x * 100:+.0f} pts"
         return shown.replace("-", _MINUS)
     if row.metric in _SHARES:
         # One style per estimate, so that value and interval line up.

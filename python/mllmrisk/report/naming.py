@@ -60,6 +60,7 @@ REASONS: Mapping[str, str] = {
     "no_training_images": "no image is left to train on once its own sources are kept out",
     "no_scored_image": "no image was scored",
     "too_few_calibration_photographs": "too few photographs to set the threshold",
+    "tied_calibration_photographs": "too many photographs with the same score for a threshold at that rate",
     "no_image": "no image",
     "no_caption": "no caption",
     "too_small": "image too small",
@@ -79,6 +80,8 @@ REASONS: Mapping[str, str] = {
     "no_score": "not scored",
     "no_person": "nobody shown whom the judge can tell",
     "unmatched": "the match has no scored image",
+    "no_levels": "the images name no level of richness",
+    "too_few_captions": "too few captions with both levels",
     "none_corrupted": "no image was corrupted",
     "no_labelled_image": "the labelled images hold none of both kinds",
     "judge_no_better_than_chance": "the judge is no better than chance on labelled images",
@@ -138,6 +141,11 @@ _STEPS = {
     "blur": "blur σ {0}",
     "noise": "noise σ {0}",
     "social": "social-media chain",
+    "facebook": "Facebook chain",
+    "signal": "Signal chain",
+    "signal-high": "Signal chain, high quality",
+    "telegram": "Telegram chain",
+    "screenshot": "screenshot chain",
     "native": "as it is",
     "recompressed": "undisturbed",
     "matched": "matched",
@@ -178,3 +186,13 @@ def clusters(n: int, by: str) -> str:
     if "(" in by:  # one kind of group per side: the methods say which
         return count(n, "group")
     return count(n, by) if by.isalpha() else f"{count(n, 'group')} by {printable(by)}"
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name: letters, digits and dashes, never a path."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())[:48].strip("-") or "other"
+
+
+def named(kind: str, detector: str, detectors: list[str]) -> str:
+    """A drawing's name: that of its kind for the first detector, with the detector's for the others."""
+    return kind if detector == detectors[0] else f"{kind}-{slug(detector)}"

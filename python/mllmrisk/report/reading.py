@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mllmrisk.records import PARADIGMS, Estimate
+from mllmrisk.records import AGAINST, PARADIGMS, Estimate
 from mllmrisk.report import naming
 from mllmrisk.store import Store
 
@@ -22,7 +22,8 @@ class Reading:
     Attributes:
         name: the run folder's name.
         run: the facts of the run, as `estimates.json` holds them; any key may be missing.
-        rows: every estimate.
+        rows: every estimate but those of `against`.
+        against: figures against one source of photographs, which would stand twice where all photographs are meant.
         summaries: `summaries.json`; parts that are absent are left out of the report.
     """
 
@@ -30,7 +31,8 @@ class Reading:
         """Takes what was read; see :meth:`open`."""
         self.name = name
         self.run = run
-        self.rows = rows
+        self.rows = [row for row in rows if not _of_source(row)]
+        self.against = [row for row in rows if _of_source(row)]
         self.summaries = summaries
 
     @classmethod
@@ -86,13 +88,17 @@ class Reading:
         """False-alarm rates of its detection rates, the largest first."""
         return sorted({r.at for r in self.rows if r.experiment == experiment and r.at is not None}, reverse=True)
 
-    def detectors(self) -> list[str]:
-        """Detectors with detection rows, in order."""
-        return list(dict.fromkeys(str(r.detector) for r in self.rows if r.experiment == "detection"))
+    def detectors(self, experiment: str = "detection") -> list[str]:
+        """Detectors with rows of an experiment, in order; answers speak of the first, the profile's own first."""
+        rows = (r for r in self.rows if r.experiment == experiment and r.detector is not None)
+        return list(dict.fromkeys(str(r.detector) for r in rows))
 
     def reaching(self, view: str) -> list[str]:
-        """Leak probes that reach a paradigm's AUC under a view."""
-        rows = [r for r in self.find("detection", "auc", perturbation=view) if r.generator is None]
+        """Leak probes that reach a paradigm's AUC under a view, of the detector that answers speak of."""
+        first = self.detectors()[:1]
+        rows = [
+            r for r in self.find("detection", "auc", perturbation=view) if r.generator is None and r.detector in first
+        ]
         return sorted({probe for row in rows for probe in row.confounded_by})
 
     @property
@@ -107,6 +113,10 @@ class Reading:
         if held:
             return min(held, key=lambda v: len(self.reaching(v)))
         return views[0] if views else None
+
+
+def _of_source(row: Estimate) -> bool:
+    return (row.contrast or "").startswith(AGAINST)
 
 
 def difference(row: Estimate) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mllmrisk.report import charts, heatmap, naming, published, risk, tables, words
+from mllmrisk.report import charts, heatmap, naming, published, richness, risk, tables, words
 from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Prose, Report, Section
 from mllmrisk.report.reading import Reading
 
@@ -22,6 +22,7 @@ def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:
         _detection(reading),
         _contrast(reading),
         _laundering(reading),
+        richness.section(reading),
         _retrain(reading),
         _spectra(reading),
         published.section(reading),
@@ -74,9 +75,9 @@ def _leak(reading: Reading) -> Section | None:
         "Where it separates photographs from generated images as well as the detector does, the detector's figure may "
         "be the probe's, and ⚠ stands beside it.",
     )
-    return Section(
-        "leak", "Is it the container that we see?", [lead, *_charts(charts.leak(reading)), tables.leak(reading)]
-    )
+    drawn = _charts(charts.leak(reading))
+    shown = [lead, *drawn, tables.leak(reading), *tables.leaks_of_generators(reading)]
+    return Section("leak", "Is it the container that we see?", shown)
 
 
 def _detection(reading: Reading) -> Section | None:
@@ -85,12 +86,16 @@ def _detection(reading: Reading) -> Section | None:
     views, headline = reading.views("detection"), reading.headline
     order = [v for v in views if v == headline] + [v for v in views if v != headline]
     lead = _prose(
-        "Every image is scored by a detector that has seen no image of its source.",
+        "A detector that is trained here scores only images of groups that its model has not seen; one with weights of "
+        "its own scores them as it comes.",
         "Thresholds are set by photographs that are in neither training nor test.",
     )
-    blocks: list[Block] = [lead, *_charts([charts.generators(reading, str(headline))], wide=True)]
+    blocks: list[Block] = [
+        lead,
+        *_charts([charts.generators(reading, d, str(headline)) for d in reading.detectors()], wide=True),
+    ]
     for view in order:
-        blocks += tables.detection(reading, view)
+        blocks += [*tables.detection(reading, view), *tables.against(reading, view)]
     alarms = tables.false_alarms(reading)
     return Section("detection", "How well are generated images detected?", [*blocks, *([alarms] if alarms else [])])
 
@@ -117,8 +122,12 @@ def _laundering(reading: Reading) -> Section | None:
     return Section(
         "laundering",
         "What is left after laundering?",
-        [lead, *_charts([charts.laundering(reading)], wide=True), tables.laundering(reading)],
+        [lead, *(block for d in reading.detectors("laundering") for block in _laundered(reading, d))],
     )
+
+
+def _laundered(reading: Reading, detector: str) -> list[Block]:
+    return [*_charts([charts.laundering(reading, detector)], wide=True), tables.laundering(reading, detector)]
 
 
 def _retrain(reading: Reading) -> Section | None:
@@ -128,10 +137,10 @@ def _retrain(reading: Reading) -> Section | None:
         "A row is what a detector was trained on, a column what it was tested on; no source stands on both sides.",
         "Colour is the AUC; value, 95% interval and number of images stand in each cell.",
     )
-    drawn = _charts([heatmap.retrain(reading)], wide=True)
-    return Section(
-        "retrain", "Does a detector find generators that it has not seen?", [lead, *drawn, tables.retrain(reading)]
-    )
+    blocks: list[Block] = []
+    for detector in reading.detectors("retrain"):
+        blocks += [*_charts([heatmap.retrain(reading, detector)], wide=True), tables.retrain(reading, detector)]
+    return Section("retrain", "Does a detector find generators that it has not seen?", [lead, *blocks])
 
 
 def _spectra(reading: Reading) -> Section | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mllmrisk.records import Estimate
+from mllmrisk.records import AGAINST, Estimate
 from mllmrisk.report import heatmap, naming
 from mllmrisk.report.cells import Cell, cell, p_value
 from mllmrisk.report.document import Heading, Table
@@ -12,6 +12,8 @@ from mllmrisk.report.reading import Reading, difference
 from mllmrisk.report.words import sides
 
 _NOTHING = "not measured"
+#: Rows beyond which a table is folded.
+_MANY = 12
 
 
 def _cell(row: Estimate | None) -> Cell | str:
@@ -38,6 +40,24 @@ def leak(reading: Reading) -> Table:
             rows.append((head, [naming.printable(view), *map(_cell, found)]))
     columns = ["Probe", "View", *map(naming.paradigm, groups)]
     return Table("leak", "AUC of each leak probe", columns, rows)
+
+
+def leaks_of_generators(reading: Reading) -> list[Table]:
+    """Generator × view, a column per probe: what separates one generator's images from photographs."""
+    probes = list(dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc")))
+    rows: list[tuple[Heading, list[str | Cell]]] = []
+    for paradigm, generator in reading.generators("leak"):
+        where = {"paradigm": paradigm, "generator": generator}
+        for view in reading.views("leak"):
+            found = [reading.one("leak", "auc", perturbation=view, detector=probe, **where) for probe in probes]
+            if any(found):
+                head = Heading(naming.printable(generator), naming.paradigm(paradigm))
+                rows.append((head, [naming.printable(view), *map(_cell, found)]))
+    if not rows:
+        return []
+    columns = ["Generator", "View", *map(naming.printable, probes)]
+    note = "A generator's figures are held against its own leak; where it has none, against its paradigm's."
+    return [Table("leak-generators", "AUC of each leak probe, per generator", columns, rows, note, folded=True)]
 
 
 def detection(reading: Reading, view: str) -> list[Table]:
@@ -96,6 +116,26 @@ def false_alarms(reading: Reading) -> Table | None:
     return Table("false-alarms", "Photographs called fake, per source", columns, body, note) if body else None
 
 
+def against(reading: Reading, view: str) -> list[Table]:
+    """Per detector: AUC against the photographs of each source, for all generated images and each paradigm."""
+    tables = []
+    groups: list[str | None] = [None, *reading.paradigms("detection")]
+    for detector in reading.detectors():
+        rows = [r for r in reading.against if (r.detector, r.perturbation) == (detector, view) and r.metric == "auc"]
+        body = []
+        for name in dict.fromkeys(str(r.contrast) for r in rows):
+            mine = [r for r in rows if r.contrast == name]
+            found = [_first(r for r in mine if r.paradigm == group) for group in groups]
+            head = Heading(naming.printable(name.removeprefix(AGAINST)))
+            body.append((head, [_cell(row) for row in found]))
+        if body:
+            named = f"against-{view}-{detector}"
+            caption = f"AUC against each source of photographs, {naming.printable(detector)} detector, "
+            columns = ["Photographs of", *map(naming.paradigm, groups)]
+            tables.append(Table(named, caption + naming.view(view), columns, body, folded=len(body) > _MANY))
+    return tables
+
+
 def contrast(reading: Reading) -> Table:
     """Differences between paradigms, with both p-values and what they say."""
     body: list[tuple[Heading, list[str | Cell]]] = []
@@ -113,40 +153,49 @@ def contrast(reading: Reading) -> Table:
         body.append(
             (
                 Heading(names, naming.metric(measure, row.at)),
-                [naming.printable(row.perturbation), cell(row), p_value(row.p_value), p_value(row.p_adjusted), said],
+                [
+                    naming.printable(row.detector),
+                    naming.printable(row.perturbation),
+                    cell(row),
+                    p_value(row.p_value),
+                    p_value(row.p_adjusted),
+                    said,
+                ],
             )
         )
-    columns = ["Difference", "View", "Value", "p", "p (Holm)", "Says"]
+    columns = ["Difference", "Detector", "View", "Value", "p", "p (Holm)", "Says"]
     note = (
         "A negative difference: the first is harder to detect. p-values are two-sided, adjusted by Holm over all rows."
     )
     return Table("contrast", "Differences between paradigms", columns, body, note)
 
 
-def laundering(reading: Reading) -> Table:
-    """Perturbation × paradigm: AUC and carried detection rate."""
+def laundering(reading: Reading, detector: str) -> Table:
+    """Perturbation × paradigm: a detector's AUC and carried detection rate."""
     groups: list[str | None] = [None, *reading.paradigms("laundering", real=True)]
-    kinds = [
-        (m, at, g) for m, at in _kinds(reading.find("laundering")) for g in groups if not (m == "auc" and g == "real")
-    ]
+    mine = reading.find("laundering", detector=detector)
+    kinds = [(m, at, g) for m, at in _kinds(mine) for g in groups if not (m == "auc" and g == "real")]
     kinds.sort(key=lambda kind: kind[2] == "real")
     body = []
     for chain in reading.views("laundering"):
-        cells = [_cell(reading.one("laundering", m, perturbation=chain, paradigm=g, at=at)) for m, at, g in kinds]
+        where = {"perturbation": chain, "detector": detector}
+        cells = [_cell(reading.one("laundering", m, paradigm=g, at=at, **where)) for m, at, g in kinds]
         body.append((Heading(naming.perturbation(chain), naming.printable(chain)), cells))
     columns = [
         "Perturbation",
         *(f"{'False alarms' if g == 'real' else naming.metric(m, at)}, {naming.paradigm(g)}" for m, at, g in kinds),
     ]
     note = "Detector and thresholds are those of undisturbed images, carried along."
-    return Table("laundering", "Detection after laundering", columns, body, note)
+    name = naming.named("laundering", detector, reading.detectors("laundering"))
+    return Table(name, f"Detection after laundering, {naming.printable(detector)}", columns, body, note)
 
 
-def retrain(reading: Reading) -> Table:
-    """The matrix as rows, with every cell's name."""
+def retrain(reading: Reading, detector: str) -> Table:
+    """A detector's matrix as rows, with every cell's name."""
     members = heatmap.members(reading)
     rates = reading.rates("retrain")
-    maps = [heatmap.lookup(reading, "auc"), *(heatmap.lookup(reading, "detection_rate", at) for at in rates)]
+    asked: list[tuple[str, float | None]] = [("auc", None), *(("detection_rate", at) for at in rates)]
+    maps = [heatmap.lookup(reading, detector, metric, at) for metric, at in asked]
     body: list[tuple[Heading, list[str | Cell]]] = []
     for trained in members:
         for tested in members:
@@ -154,7 +203,8 @@ def retrain(reading: Reading) -> Table:
             if any(found):
                 body.append((Heading(trained.label), [tested.label, *map(_cell, found)]))
     columns = ["Trained on", "Tested on", "AUC", *(naming.metric("detection_rate", at) for at in rates)]
-    return Table("retrain", "The matrix as a table", columns, body, folded=True)
+    name = naming.named("retrain", detector, reading.detectors("retrain"))
+    return Table(name, f"The matrix as a table, {naming.printable(detector)}", columns, body, folded=True)
 
 
 def outcomes(reading: Reading) -> Table | None:
@@ -173,4 +223,4 @@ def outcomes(reading: Reading) -> Table | None:
         ]
         body.append((Heading(named), cells))
     columns = ["Generator or camera", "Paradigm", "Source", "Outcome", "Reason", "Samples"]
-    return Table("outcomes", "Every sample, by outcome", columns, body, folded=len(body) > 12) if body else None
+    return Table("outcomes", "Every sample, by outcome", columns, body, folded=len(body) > _MANY) if body else None

@@ -12,7 +12,7 @@ use crate::codec::{self, Input, Limits};
 use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
-use crate::perturb::Chain;
+use crate::perturb::{self, Chain};
 use crate::preprocess::{Preprocessing, patches};
 use crate::quality::{self, Measured};
 
@@ -102,6 +102,26 @@ pub fn extract_many(
 ) -> Option<Vec<Result<Vec<f32>>>> {
     let one = |name: &str, item: Item<'_>| features::extract(name, &item.image(limits)?, selection);
     each(items, |item| item.source.name().to_owned(), one, threads, go_on)
+}
+
+/// The values of `selection` on each source under each of its chains, as [`extract_many`]: a source is decoded once, and
+/// chains that begin alike share that work. The outer error is the source's own, an inner one a chain's.
+pub fn extract_chains(
+    sources: Vec<(Source, Vec<&Chain>, u64)>,
+    selection: &Selection,
+    threads: usize,
+    limits: &Limits,
+    go_on: impl FnMut() -> bool,
+) -> Option<Vec<Result<Vec<Result<Vec<f32>>>>>> {
+    let one = |name: &str, (source, chains, seed): (Source, Vec<&Chain>, u64)| {
+        let image = source.image(limits)?;
+        let mut found: Vec<Result<Vec<f32>>> = chains.iter().map(|_| Ok(Vec::new())).collect();
+        perturb::apply_each(&chains, &image, seed, &mut |index, made| {
+            found[index] = made.and_then(|image| guarded(name, || features::extract(name, image, selection)));
+        });
+        Ok(found)
+    };
+    each(sources, |(source, _, _)| source.name().to_owned(), one, threads, go_on)
 }
 
 /// What [`quality::measure`] says of each source, as [`extract_many`].

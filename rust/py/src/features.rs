@@ -8,7 +8,7 @@ use mllmrisk_core::codec::Limits;
 use mllmrisk_core::features::{self, ALL};
 use mllmrisk_core::image::Image;
 use mllmrisk_core::perturb::Chain;
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -20,7 +20,8 @@ use crate::convert::{detached, interruptible};
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(describe_features, module)?)?;
     module.add_function(wrap_pyfunction!(feature_names, module)?)?;
-    module.add_function(wrap_pyfunction!(extract, module)?)
+    module.add_function(wrap_pyfunction!(extract, module)?)?;
+    module.add_function(wrap_pyfunction!(extract_chains, module)?)
 }
 
 /// One dict per family: name, set, dimension, columns, unit, formula, source.
@@ -66,7 +67,7 @@ fn extract<'py>(
     seed: u64,
 ) -> PyResult<(Bound<'py, PyArray2<f32>>, Vec<(usize, &'static str, String)>)> {
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
-    let chains = chains.map(|texts| parse_chains(&texts, sources.len())).transpose()?;
+    let chains = one_chain_each(chains.as_deref(), sources.len())?;
     let mut items = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
         let chain = chains.as_ref().and_then(|chains| chains[index].as_deref());
@@ -90,13 +91,72 @@ fn extract<'py>(
     Ok((values.into_pyarray(py).reshape([rows, width])?, errors))
 }
 
-/// One chain per source; texts that repeat are parsed once.
-pub(crate) fn parse_chains(texts: &[Option<String>], sources: usize) -> PyResult<Vec<Option<Rc<Chain>>>> {
-    if texts.len() != sources {
-        return Err(PyValueError::new_err(format!("{} chains for {sources} images", texts.len())));
+/// Values (k, n, d) float32 and errors (position of the chain, index, code, message), as `extract` gives them for each
+/// of the `k` chains that every source has: a source is read and decoded once. A source's random steps draw from its seed.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
+#[allow(clippy::type_complexity)] // the tuple is the contract of the stub
+fn extract_chains<'py>(
+    py: Python<'py>,
+    sources: Vec<Bound<'py, PyAny>>,
+    features: Vec<String>,
+    threads: usize,
+    chains: Vec<Vec<Option<String>>>,
+    seeds: Vec<u64>,
+) -> PyResult<(Bound<'py, PyArray3<f32>>, Vec<(usize, usize, &'static str, String)>)> {
+    let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
+    one_each("chains", chains.len(), sources.len())?;
+    one_each("seeds", seeds.len(), sources.len())?;
+    let count = chains.first().map_or(0, Vec::len);
+    if let Some(other) = chains.iter().position(|own| own.len() != count) {
+        let found = chains[other].len();
+        return Err(PyValueError::new_err(format!("images[{other}] has {found} chains, images[0] {count}")));
     }
+    let native = Chain::parse("native").map_err(|error| crate::error::to_python(&error))?;
+    let parsed = parse_chains(&chains.concat())?;
+    let parsed: Vec<&Chain> = parsed.iter().map(|chain| chain.as_deref().unwrap_or(&native)).collect();
+    let mut items = Vec::with_capacity(sources.len());
+    for (index, source) in sources.iter().enumerate() {
+        let own = parsed[index * count..][..count].to_vec();
+        items.push((to_source(index, source)?, own, seeds[index]));
+    }
+    let limits = Limits::default();
+    let (rows, width) = (items.len(), selection.dimension());
+    let results =
+        interruptible(|go_on| detached(py, || Ok(batch::extract_chains(items, &selection, threads, &limits, go_on))))?;
+    let mut values = vec![f32::NAN; count * rows * width];
+    let mut errors = Vec::new();
+    for (index, result) in results.into_iter().enumerate() {
+        let of_chains = result.unwrap_or_else(|error| vec![Err(error); count]);
+        for (position, row) in of_chains.into_iter().enumerate() {
+            match row {
+                Ok(row) => values[(position * rows + index) * width..][..width].copy_from_slice(&row),
+                Err(error) => errors.push((position, index, error.code(), error.to_string())),
+            }
+        }
+    }
+    Ok((values.into_pyarray(py).reshape([count, rows, width])?, errors))
+}
+
+fn one_each(what: &str, count: usize, sources: usize) -> PyResult<()> {
+    if count == sources {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{count} {what} for {sources} images")))
+}
+
+/// The chains of one text per source, or None.
+pub(crate) fn one_chain_each(
+    texts: Option<&[Option<String>]>,
+    sources: usize,
+) -> PyResult<Option<Vec<Option<Rc<Chain>>>>> {
+    texts.map(|texts| one_each("chains", texts.len(), sources).and_then(|()| parse_chains(texts))).transpose()
+}
+
+/// The chains of some texts; texts that repeat are parsed once.
+fn parse_chains(texts: &[Option<String>]) -> PyResult<Vec<Option<Rc<Chain>>>> {
     let mut known: HashMap<&str, Rc<Chain>> = HashMap::new();
-    let mut chains = Vec::with_capacity(sources);
+    let mut chains = Vec::with_capacity(texts.len());
     for text in texts {
         let Some(text) = text else {
             chains.push(None);

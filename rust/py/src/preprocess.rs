@@ -101,7 +101,7 @@ fn prepare<'py>(
     seed: u64,
 ) -> PyResult<Rows<'py>> {
     let how = how.parse().map_err(|error| crate::error::to_python(&error))?;
-    let chains = chains.map(|texts| crate::features::parse_chains(&texts, sources.len())).transpose()?;
+    let chains = crate::features::one_chain_each(chains.as_deref(), sources.len())?;
     let items = to_items(&sources, chains.as_deref(), seed)?;
     let limits = Limits::default();
     let work = |go_on: &mut (dyn FnMut() -> bool + Send)| batch::prepare_many(items, &how, threads, &limits, go_on);
@@ -119,7 +119,7 @@ fn patches_of<'py>(
     chains: Option<Vec<Option<String>>>,
     seed: u64,
 ) -> PyResult<Rows<'py>> {
-    let chains = chains.map(|texts| crate::features::parse_chains(&texts, sources.len())).transpose()?;
+    let chains = crate::features::one_chain_each(chains.as_deref(), sources.len())?;
     let items = to_items(&sources, chains.as_deref(), seed)?;
     let limits = Limits::default();
     let work = |go_on: &mut (dyn FnMut() -> bool + Send)| batch::patches_many(items, threads, &limits, go_on);

@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 
 from mllmrisk import metrics
 from mllmrisk.experiments import detecting
-from mllmrisk.experiments.crossfit import Scored, crossfit
-from mllmrisk.experiments.detection import Parameters as DetectionParameters
-from mllmrisk.experiments.detection import plan
-from mllmrisk.experiments.recipes import FORENSIC
+from mllmrisk.experiments.crossfit import Scored
+from mllmrisk.experiments.examined import Division, Examined
 from mllmrisk.experiments.study import Study, tally
 from mllmrisk.records import Estimate, Evidence
 
 
 def differences(
     study: Study,
+    detectors: Sequence[Examined],
     pairs: Sequence[tuple[str, str]],
     views: Sequence[str],
     repeats: int,
     folds: int,
     rate: float,
 ) -> list[Estimate]:
-    """One AUC difference and one detection-rate difference per pair of paradigms and view.
+    """One AUC difference and one detection-rate difference per detector, view and pair of paradigms.
 
     Args:
         study: the images.
+        detectors: which are compared.
         pairs: paradigms, first minus second; a pair of which one has no image is left out.
         views: under which images are compared.
         repeats: divisions of the groups.
@@ -38,15 +38,18 @@ def differences(
     present = {s.paradigm for s in study.samples}
     rows: list[Estimate] = []
     for view in views:
-        asked = plan(view, DetectionParameters(repeats=repeats, folds=folds, rates=(rate,)))
-        scored = crossfit(study, FORENSIC, asked, [study.arm(view)])[view]
-        for first, second in pairs:
-            if {first, second} <= present:
-                rows += _pair(study, scored, view, first, second, rate)
+        for detector in detectors:
+            scored = detector.under(study, view, [study.arm(view)], Division(repeats, folds, (rate,)))[view]
+            for first, second in pairs:
+                if {first, second} <= present:
+                    rows += detector.stamped(study, _pair(study, detector, scored, view, (first, second), rate))
     return rows
 
 
-def _pair(study: Study, scored: Scored, view: str, first: str, second: str, rate: float) -> list[Estimate]:
+def _pair(
+    study: Study, detector: Examined, scored: Scored, view: str, pair: tuple[str, str], rate: float
+) -> list[Estimate]:
+    first, second = pair
     keep = np.array([s.paradigm in {"real", first, second} for s in scored.samples], dtype=bool)
     rows = scored.where(keep)
     labels = np.array([s.label == "fake" for s in rows.samples], dtype=bool)
@@ -97,15 +100,15 @@ def _pair(study: Study, scored: Scored, view: str, first: str, second: str, rate
                 low_within=None if within is None else within.low,
                 high_within=None if within is None else within.high,
                 p_value=result.p_value,
-                detector=FORENSIC.name,
-                trained_on="all",
+                detector=detector.name,
+                trained_on=detector.trained_on,
                 perturbation=view,
                 contrast=f"{measure}: {first} - {second}",
                 at=at,
                 n_clusters=units.units,
                 cluster_by=units.by,
                 evidence=Evidence(
-                    scorer=f"{FORENSIC.name}/{view}/all",
+                    scorer=detector.scorer(view),
                     perturbation=view,
                     where={"paradigm": first},
                     against={"paradigm": second},

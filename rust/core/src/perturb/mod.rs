@@ -10,6 +10,7 @@
 mod noise;
 mod step;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::codec::{self, Encoding};
@@ -84,6 +85,27 @@ pub static NAMED: &[About] = &[
          platform's measured setting",
     ),
     named(
+        "facebook",
+        "shrink:2048:lanczos+jpeg:85:420",
+        "Facebook as measured between 2010 and 2021: longest side 2048 px, JPEG quality 85; both vary, see \
+         docs/perturbations.md",
+    ),
+    named(
+        "signal",
+        "shrink:1600:bilinear+jpeg:70:420",
+        "Signal for Android at standard quality, by its source code: longest side 1600 px, JPEG quality 70",
+    ),
+    named(
+        "signal-high",
+        "shrink:4096:bilinear+jpeg:75:420",
+        "Signal for Android at high quality, by its source code: longest side 4096 px, JPEG quality 75",
+    ),
+    named(
+        "telegram",
+        "shrink:1280:bilinear+jpeg:87:420",
+        "Telegram Desktop in earlier releases, by its source code: longest side 1280 px, JPEG quality 87",
+    ),
+    named(
         "screenshot",
         "resize:0.8:bilinear+png",
         "a viewer scales the picture to its window and the screen is kept lossless; the factor is a stand-in",
@@ -120,25 +142,59 @@ impl Chain {
 
     /// Does the steps one after the other.
     pub fn apply(&self, image: Image, seed: u64) -> Result<Image> {
-        self.run(image, seed, self.steps.len())
+        Ok(self.run(Cow::Owned(image), seed, self.steps.len())?.into_owned())
     }
 
     /// The file that the chain ends in: its last encoder's bytes, or a PNG if it ends in none.
     pub fn encode(&self, image: Image, seed: u64) -> Result<Vec<u8>> {
         match self.steps.split_last() {
             Some((last, before)) if last.encoding().is_some() => {
-                let image = last.prepare(self.run(image, seed, before.len())?)?;
+                let image = last.prepare(self.run(Cow::Owned(image), seed, before.len())?)?;
                 codec::encode(&image, &last.encoding().unwrap_or(Encoding::Png))
             }
             _ => codec::encode(&self.apply(image, seed)?, &Encoding::Png),
         }
     }
 
-    fn run(&self, image: Image, seed: u64, count: usize) -> Result<Image> {
+    fn run<'a>(&self, image: Cow<'a, Image>, seed: u64, count: usize) -> Result<Cow<'a, Image>> {
         let steps = self.steps.iter().take(count).enumerate();
         steps
             .map(|(place, step)| (place as u64, step))
             .try_fold(image, |image, (place, step)| step.apply(image, noise::seed_at(seed, place)))
+    }
+}
+
+/// Does several chains to one image and hands each result to `visit` with the chain's index: in no fixed order, one at
+/// a time, so that memory does not grow with their number. Chains that begin alike share that work. What `visit` gets
+/// is what [`Chain::apply`] gives.
+pub fn apply_each(chains: &[&Chain], image: &Image, seed: u64, visit: &mut dyn FnMut(usize, Result<&Image>)) {
+    let every: Vec<usize> = (0..chains.len()).collect();
+    branch(chains, &every, 0, image, seed, visit);
+}
+
+/// [`apply_each`] for those `members` whose first `place` steps have led to `image`.
+fn branch(
+    chains: &[&Chain],
+    members: &[usize],
+    place: usize,
+    image: &Image,
+    seed: u64,
+    visit: &mut dyn FnMut(usize, Result<&Image>),
+) {
+    let step_of = |member: usize| chains[member].steps.get(place);
+    let mut waiting: Vec<usize> = members.to_vec();
+    while let Some(&first) = waiting.first() {
+        let (alike, others): (Vec<usize>, Vec<usize>) =
+            waiting.into_iter().partition(|&member| step_of(member) == step_of(first));
+        waiting = others;
+        let Some(step) = step_of(first) else {
+            alike.iter().for_each(|&member| visit(member, Ok(image)));
+            continue;
+        };
+        match step.apply(Cow::Borrowed(image), noise::seed_at(seed, place as u64)) {
+            Ok(image) => branch(chains, &alike, place + 1, &image, seed, visit),
+            Err(error) => alike.iter().for_each(|&member| visit(member, Err(error.clone()))),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One step: its text, its canonical text, its work.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -97,31 +98,36 @@ impl Step {
     }
 
     /// What an encoder gets to encode: a JPEG's grid shift is a crop before it.
-    pub(super) fn prepare(&self, image: Image) -> Result<Image> {
+    pub(super) fn prepare<'a>(&self, image: Cow<'a, Image>) -> Result<Cow<'a, Image>> {
         match *self {
             Self::Jpeg { shift, .. } if shift > 0 => {
                 let (left, top) = (shift.min(image.width() - 1), shift.min(image.height() - 1));
                 let size = Size { width: image.width() - left, height: image.height() - top };
-                cut(&image, left, top, size)
+                cut(&image, left, top, size).map(Cow::Owned)
             }
             _ => Ok(image),
         }
     }
 
-    pub(super) fn apply(&self, image: Image, seed: u64) -> Result<Image> {
-        match *self {
-            Self::Jpeg { .. } | Self::Webp { .. } => self.through_codec(&self.prepare(image)?),
-            Self::Png => Ok(image),
+    /// Does the step; an image that it leaves alone is handed on, and none is copied that is only read.
+    pub(super) fn apply<'a>(&self, image: Cow<'a, Image>, seed: u64) -> Result<Cow<'a, Image>> {
+        let made = match *self {
+            Self::Jpeg { .. } | Self::Webp { .. } => {
+                let image = self.prepare(image)?;
+                self.through_codec(&image)
+            }
+            Self::Png => return Ok(image),
             Self::Resize { factor, kernel } => {
                 let size = scaled(&image, factor);
                 resize(&image, size.width, size.height, kernel)
             }
-            Self::Shrink { longest, kernel } => shrink(image, longest, kernel),
-            Self::Fit { size } => fit(image, size),
-            Self::Crop { size, at, align } => crop(image, size, at, align),
+            Self::Shrink { longest, kernel } => return shrink(image, longest, kernel),
+            Self::Fit { size } => return fit(image, size),
+            Self::Crop { size, at, align } => return crop(image, size, at, align),
             Self::Blur { sigma } => gaussian_blur(&image, sigma),
-            Self::Noise { sigma } => noise::add(image, sigma, seed),
-        }
+            Self::Noise { sigma } => noise::add(image.into_owned(), sigma, seed),
+        };
+        made.map(Cow::Owned)
     }
 
     fn through_codec(&self, image: &Image) -> Result<Image> {
@@ -138,28 +144,28 @@ fn scaled(image: &Image, scale: f64) -> Size {
     Size { width: side(image.width()), height: side(image.height()) }
 }
 
-fn shrink(image: Image, longest: u32, kernel: Kernel) -> Result<Image> {
+fn shrink(image: Cow<'_, Image>, longest: u32, kernel: Kernel) -> Result<Cow<'_, Image>> {
     let long = image.width().max(image.height());
     if long <= longest {
         return Ok(image);
     }
     let size = scaled(&image, f64::from(longest) / f64::from(long));
-    resize(&image, size.width, size.height, kernel)
+    resize(&image, size.width, size.height, kernel).map(Cow::Owned)
 }
 
-fn fit(image: Image, size: Size) -> Result<Image> {
+fn fit(image: Cow<'_, Image>, size: Size) -> Result<Cow<'_, Image>> {
     let ratio = |want: u32, have: u32| f64::from(want) / f64::from(have);
     let scale = ratio(size.width, image.width()).max(ratio(size.height, image.height()));
     let image = if scale > 1.0 {
         let new = scaled(&image, scale);
-        resize(&image, new.width.max(size.width), new.height.max(size.height), Kernel::Bicubic)?
+        Cow::Owned(resize(&image, new.width.max(size.width), new.height.max(size.height), Kernel::Bicubic)?)
     } else {
         image
     };
     crop(image, size, Place::Middle, false)
 }
 
-fn crop(image: Image, size: Size, at: Place, align: bool) -> Result<Image> {
+fn crop(image: Cow<'_, Image>, size: Size, at: Place, align: bool) -> Result<Cow<'_, Image>> {
     let size = Size { width: size.width.min(image.width()), height: size.height.min(image.height()) };
     let room = (image.width() - size.width, image.height() - size.height);
     if room == (0, 0) {
@@ -169,7 +175,8 @@ fn crop(image: Image, size: Size, at: Place, align: bool) -> Result<Image> {
         Place::Middle => (room.0 / 2, room.1 / 2),
         Place::At(x, y) => ((f64::from(room.0) * x).round() as u32, (f64::from(room.1) * y).round() as u32),
     };
-    if align { cut(&image, left & !7, top & !7, size) } else { cut(&image, left, top, size) }
+    let (left, top) = if align { (left & !7, top & !7) } else { (left, top) };
+    cut(&image, left, top, size).map(Cow::Owned)
 }
 
 fn cut(image: &Image, left: u32, top: u32, size: Size) -> Result<Image> {

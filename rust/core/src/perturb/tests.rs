@@ -158,3 +158,36 @@ proptest! {
         prop_assert_eq!(&canonical(&once), &once);
     }
 }
+
+#[test]
+fn several_chains_at_once_give_what_each_gives_alone() {
+    let texts = [
+        "native",
+        "jpeg:80+crop:16",
+        "noise:3.0",
+        "jpeg:80+noise:3.0",
+        "jpeg:80",
+        "png",
+        "blur:1.0+noise:3.0",
+        "jpeg:80",
+    ];
+    let chains: Vec<Chain> = texts.iter().map(|text| Chain::parse(text).expect("the text is right")).collect();
+    let image = picture(40, 30);
+    let mut found: Vec<Option<Image>> = vec![None; chains.len()];
+    super::apply_each(&chains.iter().collect::<Vec<_>>(), &image, 5, &mut |index, made| {
+        assert!(found[index].is_none(), "{} came twice", texts[index]);
+        found[index] = Some(made.expect("the chain is possible").clone());
+    });
+    for ((text, chain), made) in texts.iter().zip(&chains).zip(found) {
+        assert_eq!(made, Some(chain.apply(image.clone(), 5).expect("the chain is possible")), "{text}");
+    }
+}
+
+#[test]
+fn a_step_that_fails_fails_only_the_chains_that_take_it() {
+    let wide = Image::from_rgb(20_000, 1, vec![9; 60_000]).expect("its size is right");
+    let chains = ["webp:80", "crop:8", "webp:80+crop:8"].map(|text| Chain::parse(text).expect("the text is right"));
+    let mut failed = [false; 3];
+    super::apply_each(&chains.iter().collect::<Vec<_>>(), &wide, 0, &mut |index, made| failed[index] = made.is_err());
+    assert_eq!(failed, [true, false, true]); // WebP ends at 16,383 px a side
+}

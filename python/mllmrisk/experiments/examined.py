@@ -1,0 +1,190 @@
+"""The detectors that experiments look at, trained here or with weights of their own, behind one interface."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from mllmrisk import detectors
+from mllmrisk.detectors.base import Captioning, Detector
+from mllmrisk.experiments import families
+from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
+from mllmrisk.experiments.families import Family
+from mllmrisk.experiments.study import Study
+from mllmrisk.experiments.views import Arm
+from mllmrisk.records import Estimate, Sample, Score
+
+#: Images per transaction.
+_BATCH = 32
+
+
+class Division(NamedTuple):
+    """How groups are divided, and at which false-alarm rates thresholds are set on photographs of other groups."""
+
+    repeats: int
+    folds: int
+    rates: tuple[float, ...]
+
+
+class Examined(Protocol):
+    """A detector under examination.
+
+    Attributes:
+        name: the `detector` column.
+        trained_on: the `trained_on` column; None where it was trained elsewhere.
+    """
+
+    name: str
+    trained_on: str | None
+
+    def under(self, study: Study, view: str, arms: Sequence[Arm], division: Division) -> dict[str, Scored]:
+        """Scores under each arm, by its name; models and thresholds come from the view and are carried to all arms."""
+        ...
+
+    def scorer(self, view: str) -> str:
+        """What evidence calls its stored scores."""
+        ...
+
+    def stamped(self, study: Study, rows: list[Estimate]) -> list[Estimate]:
+        """The rows, marked where the detector has seen some of these images in training."""
+        ...
+
+
+class TrainedHere:
+    """A family, trained on the images of the run and cross-fitted."""
+
+    trained_on: str | None = "all"
+
+    def __init__(self, family: Family) -> None:
+        """Takes the family."""
+        self.family = family
+        self.name = family.name
+
+    def under(self, study: Study, view: str, arms: Sequence[Arm], division: Division) -> dict[str, Scored]:
+        """Every image scored by models that have not seen its group, trained on all generators."""
+        asked = Plan(view, "all", lambda _: True, division.repeats, division.folds, division.rates)
+        return crossfit(study, self.family, asked, arms)
+
+    def scorer(self, view: str) -> str:
+        """The divisions' common name."""
+        return f"{self.name}/{view}/{self.trained_on}"
+
+    def stamped(self, study: Study, rows: list[Estimate]) -> list[Estimate]:
+        """The rows as they are: no model scores what it was trained on."""
+        return rows
+
+
+class Loaded:
+    """A detector with weights of its own."""
+
+    trained_on: str | None = None
+
+    def __init__(self, detector: Detector) -> None:
+        """Takes the detector, ready to score."""
+        self.detector = detector
+        self.name = detector.name
+        self.decision: float = getattr(detector, "decision", 0.0)  # outside packages may leave it out
+
+    def under(self, study: Study, view: str, arms: Sequence[Arm], division: Division) -> dict[str, Scored]:
+        """Each image once.
+
+        A threshold is the file's own where it carries one for the rate; elsewhere photographs of the other folds set
+        it, under the view.
+        """
+        fold_of = study.folds(division.folds, 0)
+        known = {way.name: self._scores(study, way) for way in (study.arm(view), *arms)}
+        cuts = {rate: self._cuts(known[view], study.samples, fold_of, rate) for rate in division.rates}
+        return {way.name: self._scored(study.samples, known[way.name], fold_of, cuts) for way in arms}
+
+    def _cuts(
+        self, known: dict[str, Score], samples: Sequence[Sample], fold_of: dict[str, int], rate: float
+    ) -> dict[int, float | str]:
+        folds = sorted(set(fold_of.values()))
+        if rate in self.detector.thresholds:
+            return dict.fromkeys(folds, self.detector.thresholds[rate])
+        real = [s for s in samples if s.label == "real"]
+        found: dict[int, float | str] = {}
+        for fold in folds:
+            values = [z for s in real if fold_of[s.id] != fold and (z := known[s.id].value) is not None]
+            found[fold] = threshold(sorted(values), rate)
+        return found
+
+    def _scored(
+        self,
+        samples: Sequence[Sample],
+        known: dict[str, Score],
+        fold_of: dict[str, int],
+        cuts: dict[float, dict[int, float | str]],
+    ) -> Scored:
+        there = [s for s in samples if known[s.id].value is not None]
+        reasons = {s.id: known[s.id].reason or "failed" for s in samples if known[s.id].value is None}
+        logits = np.array([known[s.id].value for s in there], dtype=np.float64)
+        undefined = {rate: cut for rate, by_fold in cuts.items() for cut in by_fold.values() if isinstance(cut, str)}
+        margins = {
+            rate: logits - np.array([by_fold[fold_of[s.id]] for s in there], dtype=np.float64)
+            for rate, by_fold in cuts.items()
+            if rate not in undefined
+        }
+        # From its author's decision, so that 0 is the border between real and fake as it is for calibrated logits.
+        return Scored(there, logits - self.decision, np.zeros(len(there), dtype=np.int64), margins, undefined, reasons)
+
+    def _scores(self, study: Study, way: Arm) -> dict[str, Score]:
+        """Stored scores, those that are missing made first, batch by batch."""
+        scorer = self.scorer(way.name)
+        known = study.store.scores(scorer, way.name)
+        missing = [s for s in study.samples if s.id not in known]
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            paths, chains = [study.path(s) for s in batch], [way.chain(s) for s in batch]
+            if isinstance(self.detector, Captioning):
+                captioned = self.detector.captioned(paths, chains=chains, threads=study.threads)
+                scores = [score for score, _ in captioned]
+                read = {s.id: text for s, (_, text) in zip(batch, captioned, strict=True) if text is not None}
+                study.store.add_captions(scorer, way.name, read)
+            else:
+                scores = self.detector.score(paths, chains=chains, threads=study.threads)
+            rows = {s.id: value for s, value in zip(batch, scores, strict=True)}
+            study.store.add_scores(scorer, way.name, rows)
+            known.update(rows)
+            study.progress(f"{self.name} ({way.name})", start + len(batch), len(missing))
+        return known
+
+    def scorer(self, view: str) -> str:
+        """Its name and the digest of its weights."""
+        return f"{self.name}@{self.detector.version}"
+
+    def stamped(self, study: Study, rows: list[Estimate]) -> list[Estimate]:
+        """Figures on images of which some were for training say little about others, and are marked so."""
+        if not any((s.image or "")[:16] in self.detector.seen for s in study.samples):
+            return rows
+        return [msgspec.structs.replace(row, confounded=True, confounded_by=["training images"]) for row in rows]
+
+
+def load(names: Sequence[str], device: str = "auto") -> list[Examined]:
+    """The detectors of some names: families, registered names or files, each tried before any work.
+
+    Raises:
+        UsageError: a detector that is not there or cannot be trusted.
+        MissingExtraError: one needs a package that is not installed.
+    """
+    return [TrainedHere(families.load(name)) if families.is_family(name) else _loaded(name, device) for name in names]
+
+
+@functools.lru_cache(maxsize=32)
+def _loaded(name: str, device: str) -> Loaded:
+    """A detector with weights of its own: loaded once for all experiments of a run."""
+    return Loaded(detectors.load(name, device=device))
+
+
+def needs(found: Sequence[Examined]) -> Iterable[str]:
+    """The optional dependency sets of experiments that train the families among some detectors."""
+    return dict.fromkeys(extra for one in found if isinstance(one, TrainedHere) for extra in one.family.needs())
+
+
+def absent(found: Sequence[Examined]) -> str | None:
+    """What a profile lacks that names no detector."""
+    return None if found else "the profile names no detector"
