@@ -298,12 +298,12 @@ def test_a_recipe_that_is_not_the_authors_preprocessing_is_refused(tmp_path):
 def test_a_network_too_large_for_one_file_keeps_16_bits_of_its_weights(tmp_path, pictures, monkeypatch):
     from mllmrisk.detectors import torch_onnx
 
-    network = twins.lively(nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 196, 1)))
+    network = twins.lively(nn.Sequential(nn.Conv2d(3, 400, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400 * 196, 1)))
     wanted = network(torch.zeros(1, 3, 16, 16)).item()
     named = nn.Module()
     named.inner, named.forward = network, lambda x: network(x)
     size = sum(part.numel() * 4 for part in network.parameters())
-    monkeypatch.setattr(torch_onnx, "_LARGEST", size // 2 + 1000)
+    monkeypatch.setattr(torch_onnx, "_LARGEST", size // 2 + 4000)
     made_ = export.export(named, RECIPE, tmp_path / "own.onnx")
     assert 0 < made_.halved < export.HALVED
     assert made_.onnx.stat().st_size < 0.6 * size
