@@ -80,7 +80,7 @@ def _lines(made: Exported, *, in_weights_folder: bool) -> list[str]:
     answers = ", ".join(f"{picture} {logit:.4f}" for picture, logit in made.answers.items())
     use = made.name if in_weights_folder else str(made.toml)
     return [
-        f"{made.name}: {made.parameters / 1e6:.1f} million parameters, every published tensor loaded by name and shape",
+        f"{made.name}: {made.parameters:,} parameters, every published tensor loaded by name and shape",
         f"ONNX against torch on {made.images} {kind} images, in batches of 1 and 3: logits differ by at most "
         f"{made.difference:.1e} ({made.relative:.1e} of the largest)",
         *([] if made.halved is None else [f"weights of 16 bits, to fit one file, move logits by {made.halved:.1e}"]),

@@ -9,7 +9,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from mllmrisk.detectors.export import Exported, export
 from mllmrisk.detectors.recipe import fake_column
 from mllmrisk.errors import UsageError
 from mllmrisk.extras import optional
+
+if TYPE_CHECKING:
+    from mllmrisk.detectors.architectures.transformers_classifier import Classifier
 
 Pixels = NDArray[np.uint8]
 
@@ -61,7 +64,10 @@ def export_published(
     if architecture in CLASSIFIERS:
         if encoder is not None:
             raise UsageError(f"{architecture} has no separate encoder")
-        return _of_classifier(weights, table, path, pictures)
+        optional("transformers", "exporting a classifier", "gen")
+        from mllmrisk.detectors.architectures.transformers_classifier import load
+
+        return _of_classifier(load(weights), weights, table, path, pictures)
     made = ARCHITECTURES.get(architecture)
     if made.encoder and encoder is None:
         raise UsageError(
@@ -131,14 +137,12 @@ def export_transformers(
         "output": output,
         "threshold": {"value": 0.0, "means": "probability 0.5"},
     }
-    return _of_classifier(folder, table, path, pictures)
+    return _of_classifier(found, folder, table, path, pictures)
 
 
-def _of_classifier(folder: Path, table: dict[str, Any], path: Path, pictures: Sequence[Pixels]) -> Exported:
-    optional("transformers", "exporting a classifier", "gen")
-    from mllmrisk.detectors.architectures.transformers_classifier import load
-
-    found = load(folder)
+def _of_classifier(
+    found: Classifier, folder: Path, table: dict[str, Any], path: Path, pictures: Sequence[Pixels]
+) -> Exported:
     labels = list(table["output"].get("labels", []))
     if labels and labels != found.labels:
         raise UsageError(f"{folder}: its labels are {found.labels}, not {labels}: other weights, or another order")

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from mllmrisk.detectors.networks import quiet
 from mllmrisk.errors import UsageError
 from mllmrisk.inference import first_line
 
@@ -67,10 +69,11 @@ def load(folder: Path) -> Classifier:
         raise UsageError(f"no folder {folder}: give what save_pretrained wrote")
     arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        network, report = AutoModelForImageClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **arguments
-        )
-        processor = AutoImageProcessor.from_pretrained(folder, **arguments)
+        with quiet(transformers):
+            network, report = AutoModelForImageClassification.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **arguments
+            )
+            processor = AutoImageProcessor.from_pretrained(folder, **arguments)
     except Exception as wrong:  # OSError, ValueError, KeyError, SafetensorError: as they come
         raise UsageError(f"{folder} cannot be loaded: {first_line(wrong)}") from wrong
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
