@@ -15,12 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import made
-from mllmrisk import inference, metrics
+from mllmrisk import detectors, inference, manifest, metrics
 from mllmrisk.detectors.finetuning import backbones, calibrate, data, division, loop, recipe, ship, training
 from mllmrisk.detectors.finetuning.data import Examples, Reader
 from mllmrisk.detectors.finetuning.recipe import Backbone, Course, Found, Shares
 from mllmrisk.errors import MllmriskError, OutOfMemoryError, UsageError
+from mllmrisk.experiments import families
+from mllmrisk.experiments.study import Study
 from mllmrisk.images import Preprocessing
+from mllmrisk.records import RunSpec
+from mllmrisk.runner import ingest
+from mllmrisk.store import Store
 
 SIZE = 32
 INPUT = Preprocessing(crop_mode="centre", size=(SIZE, SIZE), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -29,7 +34,7 @@ TINY_VIT = {
     "image_size": SIZE, "patch_size": 8,
 }  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
-    "micro-cnn": {"widths": [8, 16], "dropout": 0.1},
+    "micro-cnn": {"widths": [8, 16], "scales": [1, 2]},
     "npr": {"blocks": [1, 1]},
     "vit": TINY_VIT,
     "siglip": TINY_VIT,
@@ -131,7 +136,7 @@ def test_a_label_of_one_source_is_divided_by_image_and_says_so():
 
 def test_two_images_of_a_label_are_too_few():
     groups = np.arange(8)
-    with pytest.raises(UsageError, match="at least 3 fake images"):
+    with pytest.raises(ValueError, match="at least 3 fake images"):
         division.divide(groups, groups < 2, np.where(groups < 2, "mllm", "real"), Shares(), 0)
 
 
@@ -227,10 +232,10 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("architecture", ["micro-cnn", "npr"])
 def test_a_killed_training_goes_on_to_the_same_weights(examples: Examples, tmp_path: Path, architecture: str):
-    tiny = backbone(architecture)
+    tiny = backbone(architecture, course=Course(epochs=3, batch=8, rate=3e-3, patience=9, copies=2))
 
     def kill(done: int, _: int) -> None:
-        if done == 2:
+        if done == 1:
             raise Killed
 
     whole, history = trained(tiny, examples)
@@ -241,7 +246,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(examples: Examples, tmp_p
     again, resumed = trained(
         tiny, examples, checkpoint=checkpoint, identity="a", tell=lambda done, _: told.append(done)
     )
-    assert told == [3, 4]
+    assert told == [2, 3]
     assert resumed == history
     assert same(again.module.state_dict(), whole.module.state_dict())
 
@@ -281,7 +286,7 @@ def test_training_ends_when_validation_gets_no_better_and_keeps_the_best(example
 
 def test_a_batch_without_room_is_computed_in_parts(examples: Examples):
     """The device's refusal is made here; that gradients of the parts add up to those of the batch is not."""
-    tiny = backbone(shape={"widths": [8, 16], "dropout": 0.0})
+    tiny = backbone(shape={**SHAPES["micro-cnn"], "dropout": 0.0})
 
     def narrow(network: backbones.Network, *rest: Any) -> loop.History:
         inner = network.module.forward
@@ -492,7 +497,7 @@ def test_a_key_of_the_shape_that_is_none_is_named():
 # -- export --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ["npr", "siglip", "vit"])
+@pytest.mark.parametrize("architecture", ["npr", "siglip"])
 def test_each_architecture_leaves_as_onnx(architecture: str):
     network = backbones.build(backbone(architecture), Path(), seed=0)
     rows = np.random.default_rng(0).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
@@ -505,22 +510,16 @@ def test_each_architecture_leaves_as_onnx(architecture: str):
     assert got[:, 0] == pytest.approx(2 * raw + 0.5, abs=1e-3)
 
 
-def test_an_export_that_computes_something_else_is_refused():
-    network = backbones.build(backbone(), Path(), seed=0)
-    rows = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
-    straight = calibrate.Calibration("platt", np.zeros(1), np.array([0.5]), np.array([2.0, 2.0]))
-    model = ship.to_onnx(network.module.eval(), straight, rows)
-    with pytest.raises(MllmriskError, match="does not compute what torch computes"):
-        ship._prove(model, rows, np.zeros((3, 1), np.float32))
+@pytest.fixture(scope="module")
+def tuned(examples: Examples) -> training.Tuned:
+    course = Course(epochs=12, batch=8, rate=5e-3, copies=3, patience=12)
+    return training.train(found(backbone(course=course)), examples, look, seed=0, device="cpu", threads=1)
 
 
-def test_a_detector_is_trained_from_beginning_to_end(examples: Examples):
-    tiny = backbone(course=Course(epochs=12, batch=8, rate=5e-3, copies=3, patience=12))
-    tuned = training.train(found(tiny), examples, look, seed=0, device="cpu", threads=1)
+def test_a_detector_is_trained_from_beginning_to_end(examples: Examples, tuned: training.Tuned):
     assert tuned.inner_auc > 0.9  # the trace is there to be found, at the native size
     parts = tuned.record["parts"]
-    held = parts["calibration"]["real"] + parts["calibration"]["fake"]
-    assert len(tuned.inner) == held
+    assert len(tuned.inner) == parts["calibration"]["real"] + parts["calibration"]["fake"]
     assert sum(part["real"] + part["fake"] for part in parts.values()) == len(examples.labels)
     session = inference.open_session(tuned.model, what="test", device="cpu").session
     reader = Reader(INPUT, threads=1)
@@ -530,3 +529,76 @@ def test_a_detector_is_trained_from_beginning_to_end(examples: Examples):
         (got,) = session.run(["logit"], {"pixel_values": reader.scaled(row)})
         assert got.mean() == pytest.approx(logit, abs=1e-3)
     msgspec.json.encode(tuned.record)
+
+
+def test_an_export_that_computes_something_else_is_refused(tuned: training.Tuned):
+    rows = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    with pytest.raises(MllmriskError, match="does not compute what torch computes"):
+        ship._prove(tuned.model, rows, np.full((3, 1), 99, np.float32))
+
+
+# -- family --------------------------------------------------------------------------------------------------------
+
+MICRO = """
+name = "micro"
+version = "1"
+about = "for tests"
+architecture = "micro-cnn"
+[shape]
+widths = [8]
+scales = [2]
+[input]
+crop_mode = "tiles"
+size = [64, 64]
+padding = "reflect"
+[course]
+epochs = 2
+rate = 5e-3
+copies = 2
+"""
+
+
+def test_a_family_trains_keeps_and_ships_one_detector(collection: Path, tmp_path: Path):
+    """What a run scores with, what it restores, and what a stranger runs from the file give the same scores."""
+    (tmp_path / "micro.toml").write_text(MICRO)
+    family = families.load(f"finetune:{tmp_path / 'micro.toml'}")
+    assert family.name == "finetune:micro"
+    spec = RunSpec(suite="s", suite_digest="1", profile="p", profile_digest="2")
+    with Store.open(tmp_path / "run", spec) as store:
+        ingest(store, manifest.read(collection), lambda *_: None)
+        study = Study(store, seed=0, resamples=0, threads=1, device="cpu")
+        asked = families.Training("recompressed", "all", study.samples, 3, tmp_path / "checkpoints")
+        first = family.train(study, asked)
+        assert first.data is not None
+        assert (tmp_path / "checkpoints" / "state.pt").is_file()
+        some = [s for s in study.samples if s.id in first.inner]
+        scored = first.scorer(study.arm("recompressed"), some)
+        assert {s.id: scored[s.id].value for s in some} == pytest.approx(dict(first.inner), abs=1e-3)
+        toml = family.ship(study, asked, first, tmp_path / "mine.onnx")
+        paths = [study.path(s) for s in some]
+    for file in (toml, tmp_path / "mine.onnx"):
+        detector = detectors.load(str(file))
+        assert detector.name == "mine"
+        assert detector.seen == {str(s.image)[:16] for s in study.samples}
+        strangers = detector.score(paths, threads=1)  # the view is its own business
+        assert [score.value for score in strangers] == pytest.approx([scored[s.id].value for s in some], abs=1e-6)
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert detector.score([tmp_path / "broken.png"])[0].reason == "empty"
+
+
+def test_a_family_without_its_backbone_is_refused():
+    with pytest.raises(UsageError, match="needs a backbone"):
+        families.load("finetune")
+    with pytest.raises(UsageError, match="micro-cnn"):
+        families.load("finetune:micro-cn")
+
+
+def test_images_of_one_label_cannot_train(collection: Path, tmp_path: Path):
+    spec = RunSpec(suite="s", suite_digest="1", profile="p", profile_digest="2")
+    with Store.open(tmp_path / "run", spec) as store:
+        ingest(store, manifest.read(collection), lambda *_: None)
+        study = Study(store, seed=0, resamples=0, threads=1, device="cpu")
+        real = [s for s in study.samples if s.label == "real"]
+        asked = families.Training("recompressed", "all", real, 0, tmp_path / "checkpoints")
+        with pytest.raises(ValueError, match="both photographs"):
+            families.load("finetune:micro-cnn").train(study, asked)

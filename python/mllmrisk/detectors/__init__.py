@@ -24,12 +24,16 @@ KINDS: Registry[DetectorKind] = Registry(
     "mllmrisk.detector_kinds",
     {
         "onnx": "mllmrisk.detectors.onnx:made",
+        "aide": "mllmrisk.detectors.aide:made",
+        "spai": "mllmrisk.detectors.spai:made",
         "forensic": "mllmrisk.detectors.forensic:made",
         "http": "mllmrisk.detectors.http:made",
         "de-fake": "mllmrisk.detectors.de_fake:made",
     },
     {
         "onnx": "cpu",
+        "aide": "cpu",
+        "spai": "cpu",
         "forensic": "cpu",
         "http": "api",
         "de-fake": "gen",

@@ -113,7 +113,7 @@ class OnnxDetector:
 
         Returns:
             For each image its raw score, the mean over its tiles; an image that cannot be read or is too small is
-            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th image
+            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th
             draws from i, as in :func:`mllmrisk.features.extract`.
         """
         began, busy = time.perf_counter(), self._network.seconds

@@ -107,6 +107,7 @@ FAMILIES: Registry[Maker] = Registry(
     {
         "forensic": "mllmrisk.experiments.forensic:made",
         "probe": "mllmrisk.experiments.probe:made",
+        "finetune": "mllmrisk.experiments.finetune:made",
     },
 )
 

@@ -222,7 +222,8 @@ def _row(pixels: Pixels, keys: dict[str, Any]) -> NDArray[np.float32]:
     prepared = images.prepare([pixels], images.Preprocessing(**keys), threads=1)
     for error in prepared.errors.values():
         raise error
-    return prepared.values[0]
+    row: NDArray[np.float32] = prepared.values[0]
+    return row
 
 
 def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:

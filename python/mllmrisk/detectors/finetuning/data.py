@@ -101,7 +101,7 @@ class Reader:
         found = images.prepare(
             [examples.sources[i] for i in wanted.values()],
             self._plain,
-            chains=[chain for _, chain in keys],
+            chains=[None if chain == "native" else chain for _, chain in keys],
             threads=self._threads,
         )
         self.unreadable |= {keys[i]: error.code for i, error in found.errors.items()}
@@ -114,7 +114,7 @@ class Reader:
 
 
 def drawn(weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """N positions, each as often as its weight asks, rounded up or down by one draw for all; in random order.
+    """Draws n positions, each as often as its weight asks, rounded up or down by one draw for all; in random order.
 
     Systematic sampling: an epoch has the proportions of the weights with far less chance than drawing one by one.
     """
@@ -201,7 +201,7 @@ def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
                 put(item, None)
                 if closed.is_set():
                     return
-        except BaseException as error:
+        except BaseException as error:  # carried over to the thread that waits
             put(None, error)
         else:
             put(None, StopIteration())

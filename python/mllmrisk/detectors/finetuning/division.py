@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk.detectors.finetuning.recipe import Shares
-from mllmrisk.errors import UsageError
 
 #: Parts of a division, in the order of their numbers.
 PARTS = ("fit", "validation", "calibration")
@@ -47,14 +46,14 @@ def divide(
         seed: another seed gives another division.
 
     Raises:
-        UsageError: a label has fewer than three images, so that some part would lack it.
+        ValueError: a label has too few images or groups, so that some part would lack it.
     """
     ids = groups.copy()
     alone = []
     for label, word in ((False, "real"), (True, "fake")):
         side = np.flatnonzero(labels == label)
         if len(side) < len(PARTS):
-            raise UsageError(f"fine-tuning needs at least {len(PARTS)} {word} images to train on, and has {len(side)}")
+            raise ValueError(f"fine-tuning needs at least {len(PARTS)} {word} images to train on, and has {len(side)}")
         if len(np.unique(ids[side])) < len(PARTS):
             alone.append(word)
             ids[side] = ids.max() + 1 + np.arange(len(side))
@@ -94,5 +93,5 @@ def _deal(
         left = [n - o for n, o in zip(left, own, strict=True)]
     if not has.all():
         missing = ", ".join(PARTS[i] for i in np.flatnonzero(~has.all(axis=1)))
-        raise UsageError(f"the groups of the training images cannot be divided: {missing} would lack a label")
+        raise ValueError(f"the groups of the training images cannot be divided: {missing} would lack a label")
     return part

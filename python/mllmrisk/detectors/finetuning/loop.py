@@ -215,7 +215,7 @@ def _validated(
     found = logits(network.module, examples, positions, look, reader, run.device, batch)
     labels = examples.labels[list(found)]
     if labels.all() or not labels.any():
-        raise UsageError("fine-tuning: the validation images that can be read are all of one label")
+        raise ValueError("fine-tuning: the validation images that can be read are all of one label")
     values = np.array(list(found.values()))
     losses = np.logaddexp(0, np.where(labels, -values, values))
     loss = float(0.5 * losses[labels].mean() + 0.5 * losses[~labels].mean())

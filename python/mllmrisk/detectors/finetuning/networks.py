@@ -7,37 +7,57 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, conv2d, interpolate
 
 if TYPE_CHECKING:
     from mllmrisk.detectors.finetuning.calibrate import Calibration
 
 
-class MicroCnn(nn.Module):
-    """A small network that reads what a picture looks like between neighbouring pixels.
+#: Luma and the two colour differences of JPEG (ITU-T T.871), from RGB; the latter doubled, since they vary less.
+_LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.338, -0.662, 1.0), (1.0, -0.838, -0.162))
 
-    Beside the pixels it gets their residual, pixels less their 3x3 mean, enlarged; convolutions of stride 2 follow,
-    and the mean and the deviation of each channel over the picture decide: where something is does not matter.
+
+class MicroCnn(nn.Module):
+    """A small network that reads what a picture looks like between neighbouring pixels, and not what it shows.
+
+    Luma and chroma are halved in size, once and twice (what lies at 2 to 4 px outlives JPEG, docs/forensic.md); of
+    each, pixels less their 3x3 mean, enlarged and bent by tanh, go through convolutions of stride 2; the mean and the
+    deviation of every channel over the picture decide.
     """
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 96), dropout: float = 0.1, gain: float = 8.0) -> None:
-        """Takes the channels of each convolution, multiples of 8, and by how much residuals are enlarged."""
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32),
+        scales: Sequence[int] = (2, 4),
+        dropout: float = 0.1,
+        gain: float = 8.0,
+    ) -> None:
+        """Takes the channels of each convolution (multiples of 8), how often sizes are divided, and the enlargement."""
         super().__init__()
-        self.gain = gain
-        layers: list[nn.Module] = []
-        for before, after in zip((6, *widths), widths, strict=False):
-            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
-        self.body = nn.Sequential(*layers)
+        self.gain, self.scales = gain, tuple(scales)
+        self.register_buffer("mix", torch.tensor(_LUMA_CHROMA)[:, :, None, None], persistent=False)
+        self.bodies = nn.ModuleList(_convolutions(widths) for _ in scales)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(2 * widths[-1], 1)
+        self.classifier = nn.Linear(2 * widths[-1] * len(scales), 1)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(m, 3, h, w) to (m,) logits."""
-        residual = pixel_values - avg_pool2d(pixel_values, 3, 1, 1, count_include_pad=False)
-        maps = self.body(torch.cat([pixel_values, self.gain * residual], 1))
-        mean = maps.mean((2, 3), keepdim=True)
-        deviation = ((maps - mean).square().mean((2, 3)) + 1e-6).sqrt()
-        return self.classifier(self.dropout(torch.cat([mean.flatten(1), deviation], 1)))[:, 0]
+        planes = conv2d(pixel_values, self.mix)
+        found = []
+        for scale, body in zip(self.scales, self.bodies, strict=True):
+            small = avg_pool2d(planes, scale)
+            residual = small - avg_pool2d(small, 3, 1, 1, count_include_pad=False)
+            maps = body(torch.tanh(self.gain * residual))
+            mean = maps.mean((2, 3), keepdim=True)
+            found += [mean.flatten(1), ((maps - mean).square().mean((2, 3)) + 1e-6).sqrt()]
+        return self.classifier(self.dropout(torch.cat(found, 1)))[:, 0]
+
+
+def _convolutions(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in zip((3, *widths), widths, strict=False):
+        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.SiLU()]
+    return nn.Sequential(*layers)
 
 
 class Npr(nn.Module):

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 
 from mllmrisk import inference
 from mllmrisk.detectors.finetuning.calibrate import Calibration
-from mllmrisk.detectors.finetuning.data import Examples, Reader
 from mllmrisk.detectors.finetuning.networks import Calibrated
 from mllmrisk.detectors.finetuning.recipe import Backbone
 from mllmrisk.errors import MllmriskError
 from mllmrisk.extras import optional
-from mllmrisk.images import Preprocessing
-from mllmrisk.pictures import PICTURES
 
 #: Names of the graph's input and output.
 INPUT, OUTPUT = "pixel_values", "logit"
@@ -89,8 +86,10 @@ def table(
         trained_on: in words, with the format of the files.
         thresholds: logit from which an image is called fake, by false-alarm rate.
     """
+    from mllmrisk.detectors.onnx import known_answers
+
     how = msgspec.to_builtins(backbone.input)
-    return {
+    made = {
         "name": f"finetune-{backbone.name}",
         "kind": "onnx",
         "version": backbone.version,
@@ -103,26 +102,9 @@ def table(
         "input": {"name": INPUT, **{key: value for key, value in how.items() if value is not None}},
         "output": {"name": OUTPUT, "kind": "logit1"},
         "threshold": {"value": 0.0, "means": "probability 0.5 where real and generated are equally frequent"},
-        "probe": [
-            {"image": name, "logit": round(logit, 4), "tolerance": _PROBE_TOLERANCE}
-            for name, logit in zip(_PROBES, _answers(data, backbone.input, chain, _PROBES), strict=True)
-        ],
         "thresholds": thresholds,
     }
-
-
-def _answers(data: bytes, how: Preprocessing, chain: str, names: Sequence[str]) -> list[float]:
-    session = inference.open_session(data, what="the exported network", device="cpu").session
-    pictures = [PICTURES[name]() for name in names]
-    nothing = np.zeros(len(names))
-    examples = Examples(pictures, list(names), nothing > 0, nothing.astype(np.int64), nothing.astype(np.str_), nothing)
-    reader = Reader(how, threads=1, kept=0)
-    found = []
-    for rows in reader.rows(examples, range(len(names)), [chain] * len(names)):
-        assert rows is not None
-        (logits,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(reader.scaled(rows))})
-        found.append(float(np.mean(logits)))
-    return found
+    return {**made, "probe": known_answers(data, made, _PROBES, tolerance=_PROBE_TOLERANCE)}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from mllmrisk import metrics
 from mllmrisk.detectors.finetuning import backbones, calibrate, division
 from mllmrisk.detectors.finetuning.data import Examples, Look, Reader
 from mllmrisk.detectors.finetuning.recipe import Backbone, Found
-from mllmrisk.errors import UsageError
 
 #: Rows of real images that the exported network is proved on.
 _PROVED = 8
@@ -71,7 +70,8 @@ def train(
         tell: called after each epoch with (done, at most).
 
     Raises:
-        UsageError: too few images, weights that cannot be loaded, a device that is not there.
+        ValueError: too few images of a label to divide.
+        UsageError: weights that cannot be loaded, a device that is not there.
         MissingExtraError: a package is not installed.
         OutOfMemoryError: a single row does not fit on the device.
     """
@@ -90,7 +90,7 @@ def train(
         raw = loop.logits(module, examples, held, look, reader, where, backbone.course.batch)
         labels = examples.labels[list(raw)]
         if labels.all() or not labels.any():
-            raise UsageError("fine-tuning: the calibration images that can be read are all of one label")
+            raise ValueError("fine-tuning: the calibration images that can be read are all of one label")
         values = np.array(list(raw.values()))
         calibration = calibrate.fit(values, labels, one_row=backbone.input.crop_mode != "tiles")
         rows = _real_rows(examples, list(raw), look, reader)
