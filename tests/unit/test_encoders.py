@@ -148,6 +148,25 @@ def test_every_pooling_of_a_tower_without_text(tmp_path, pooling):
             made("transformers", tmp_path, model={"folder": "dino"})
 
 
+def test_siglip_gives_its_attention_pooling(tmp_path):
+    import torch
+    from transformers import SiglipConfig, SiglipModel
+
+    torch.manual_seed(0)
+    side = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**side, "vocab_size": 64, "max_position_embeddings": 16}
+    whole = SiglipModel(
+        SiglipConfig(vision_config={**side, "image_size": 32, "patch_size": 8}, text_config=text)
+    ).eval()
+    whole.save_pretrained(tmp_path / "siglip")
+    encoder = made("transformers", tmp_path, model={"folder": "siglip"})
+    pixels = torch.from_numpy(np.concatenate([_prepared(p, encoder) for p in PICTURES[:2]]))
+    with torch.inference_mode():
+        wanted = whole.get_image_features(pixel_values=pixels).pooler_output.numpy()
+    assert encoder.dimension == 16
+    np.testing.assert_allclose(encoder.embed(PICTURES[:2]).values, wanted, rtol=1e-4, atol=1e-5)
+
+
 def _prepared(picture: bytes, encoder) -> np.ndarray:
     from mllmrisk import images
 

@@ -85,8 +85,8 @@ class Head:
         """
         if (self.belongs.encoder, self.belongs.version) != (encoder.name, encoder.version):
             raise UsageError(
-                f"this head was fitted on {self.belongs.encoder}@{self.belongs.version}, "
-                f"not on {encoder.name}@{encoder.version}"
+                f"this head was fitted on {self.belongs.encoder}@{self.belongs.version}, not on "
+                f"{encoder.name}@{encoder.version}: an encoder that changed needs a run of its own (another --out)"
             )
 
 

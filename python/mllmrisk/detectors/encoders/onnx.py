@@ -65,9 +65,10 @@ class Onnx:
         package = recipe.model.package
         if package and recipe.model.install and importlib.util.find_spec(package) is None:
             raise UsageError(f"{self._what} needs the package {package!r}: {recipe.model.install}")
-        self._model = places.content(recipe.model, recipe.name, folder)
+        self._place, self._folder = recipe.model, folder
+        model = places.content(recipe.model, recipe.name, folder)
         # One thread within a call: images run side by side, and the bits of a sum do not depend on how many do.
-        self._session, self.provider = open_session(self._model, what=self._what, device=device, threads=1)
+        self._session, self.provider = open_session(model, what=self._what, device=device, threads=1)
         self._input, self._output = recipe.input.name, recipe.model.output
         self._check_names()
         self.batch = self._fixed() or (1 if self.provider == CPU else recipe.input.batch)
@@ -94,7 +95,8 @@ class Onnx:
     def graph(self) -> Graph:
         """The model as it came."""
         onnx = optional("onnx", f"writing {self._what} into a detector", "train")
-        return Graph(onnx.load_from_string(self._model), self._input, self._output)
+        model = places.content(self._place, self.name, self._folder)
+        return Graph(onnx.load_from_string(model), self._input, self._output)
 
     def _run(self, rows: Array) -> Array:
         try:
