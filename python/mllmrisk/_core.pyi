@@ -170,5 +170,5 @@ def extract_chains(
     features: Sequence[str],
     threads: int,
     chains: Sequence[Sequence[str | None]],
-    seed: int = 0,
+    seeds: Sequence[int],
 ) -> tuple[npt.NDArray[np.float32], list[tuple[int, int, str, str]]]: ...

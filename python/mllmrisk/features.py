@@ -175,7 +175,7 @@ def extract_chains(
     features: str | Sequence[str] = "default",
     *,
     threads: int | None = None,
-    seed: int = 0,
+    seeds: Sequence[int] | None = None,
 ) -> list[Features]:
     """Features of each image under several perturbation chains, for one reading and decoding of each image.
 
@@ -186,20 +186,21 @@ def extract_chains(
         chains: the chains of each image, as many for every one; None for none.
         features: as for `extract`.
         threads: as for `extract`.
-        seed: as for `extract`.
+        seeds: of the random steps of each image's chains; 0, 1, 2, ... where None.
 
     Returns:
         One result per position in `chains`, a row per image.
 
     Raises:
-        ValueError: a feature or a chain is unknown, or images have not as many chains as others.
+        ValueError: a feature or a chain is unknown, or images have not as many chains (or seeds) as others.
         TypeError: an item of `images` is no image.
     """
     selected = _as_list(features)
     columns = names(selected)
     threads = _threads(threads)
+    own_seeds = list(range(len(images)) if seeds is None else seeds)
     values, failures = _core.extract_chains(
-        [_plain(image) for image in images], selected, threads, [list(own) for own in chains], seed
+        [_plain(image) for image in images], selected, threads, [list(own) for own in chains], own_seeds
     )
     errors: list[dict[int, ImageError]] = [{} for _ in values]
     for position, index, code, message in failures:

@@ -252,7 +252,7 @@ def near_duplicates(hashes: npt.ArrayLike, distance: int, groups: npt.ArrayLike 
         (k, 2) int64 indices i < j, ascending.
 
     Raises:
-        ValueError: as many groups as hashes are wanted; or more than 2^26 pairs were found.
+        ValueError: as many groups as hashes are wanted; or more than 2^24 pairs were found.
     """
     codes = np.ascontiguousarray(hashes, np.uint64)
     return _core.near_duplicates(codes, distance, None if groups is None else np.ascontiguousarray(groups, np.int64))

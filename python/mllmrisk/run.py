@@ -12,11 +12,12 @@ from mllmrisk.store import Store
 
 
 class Shown(NamedTuple):
-    """One image behind a figure."""
+    """One image behind a figure; with the caption that the detector made of it, where it reads one."""
 
     sample: Sample
     score: Score
     path: Path | None
+    caption: str | None = None
 
 
 class Run:
@@ -86,9 +87,15 @@ def _behind(store: Store, evidence: Evidence) -> list[Shown]:
     sides = [evidence.where] + ([evidence.against] if evidence.against else [])
     chosen = [s for s in store.samples() if any(_fits(s, side) for side in sides)]
     scores = store.mean_scores(evidence.scorer or "", evidence.perturbation)
+    captions = store.captions(evidence.scorer or "", evidence.perturbation)
     paths = store.image_paths()
     shown = [
-        Shown(s, scores.get(s.id, Score(None, s.reason or "no_score")), paths.get(s.image) if s.image else None)
+        Shown(
+            s,
+            scores.get(s.id, Score(None, s.reason or "no_score")),
+            paths.get(s.image) if s.image else None,
+            captions.get(s.id),
+        )
         for s in chosen
     ]
     return sorted(shown, key=lambda row: (row.score.value is None, -(row.score.value or 0.0)))

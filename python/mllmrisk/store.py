@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS scores (
     scorer TEXT NOT NULL, perturbation TEXT NOT NULL, sample TEXT NOT NULL, category TEXT NOT NULL DEFAULT '',
     value REAL, reason TEXT, stratum INTEGER NOT NULL,
     PRIMARY KEY (scorer, perturbation, category, sample)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS captions (
+    scorer TEXT NOT NULL, perturbation TEXT NOT NULL, sample TEXT NOT NULL, text TEXT NOT NULL,
+    PRIMARY KEY (scorer, perturbation, sample)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS models (
     name TEXT PRIMARY KEY, file TEXT NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (unit TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
@@ -273,6 +276,21 @@ class Store:
             "SELECT scorer, perturbation, category, COUNT(*) FROM scores GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
         return [tuple(row) for row in rows]
+
+    def add_captions(self, scorer: str, perturbation: str, rows: Mapping[str, str]) -> None:
+        """Writes the captions that a detector made of images and read, by sample id, in one transaction."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO captions VALUES (?, ?, ?, ?)",
+                [(scorer, perturbation, sample, text) for sample, text in rows.items()],
+            )
+
+    def captions(self, scorer: str, perturbation: str) -> dict[str, str]:
+        """Stored captions by sample id."""
+        rows = self._db.execute(
+            "SELECT sample, text FROM captions WHERE scorer = ? AND perturbation = ?", (scorer, perturbation)
+        )
+        return dict(rows)
 
     # -- models ------------------------------------------------------------------------------------------------
 

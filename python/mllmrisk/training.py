@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mllmrisk import detectors, manifest
-from mllmrisk.detectors.base import Detector
+from mllmrisk.detectors.base import Captioning, Detector
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments import crossfit, duplicates, families
 from mllmrisk.experiments.families import Training
@@ -120,13 +121,15 @@ def train(
 
 
 class Detected(NamedTuple):
-    """One image with a detector's score."""
+    """One image with a detector's score, and the caption behind it where the detector reads one."""
 
     sample: Sample
     score: Score
+    caption: str | None = None
 
 
-_BATCH = 64
+#: Images per call of a detector: between two calls its model waits for the first batch of the next.
+_BATCH = 256
 
 
 def detect(
@@ -151,8 +154,16 @@ def detect(
             except OSError:
                 data.append(b"")
                 reasons[i] = "unreadable"
-        for i, (entry, score) in enumerate(zip(batch, detector.score(data, threads=threads), strict=True)):
-            found.append(Detected(entry.sample, Score(None, reasons[i]) if i in reasons else score))
+        for i, (entry, (score, caption)) in enumerate(zip(batch, _scored(detector, data, threads), strict=True)):
+            found.append(Detected(entry.sample, Score(None, reasons[i]) if i in reasons else score, caption))
         if progress is not None:
             progress("detect", start + len(batch), len(given.entries))
     return detector, found
+
+
+def _scored(
+    detector: Detector, images: Sequence[Path | bytes], threads: int | None
+) -> Sequence[tuple[Score, str | None]]:
+    if isinstance(detector, Captioning):
+        return detector.captioned(images, threads=threads)
+    return [(score, None) for score in detector.score(images, threads=threads)]

@@ -2,18 +2,26 @@
 
 import csv
 import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import detector_models as tiny
 from made import make_collection
+from mllmrisk import detectors
 
 
 def run(*args: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "mllmrisk.cli.main", *map(str, args)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "mllmrisk.cli.main", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "MLLMRISK_WEIGHTS": os.devnull},  # nobody's own weights
     )
     assert done.returncode == code, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
@@ -115,3 +123,63 @@ def test_a_file_that_is_there_is_not_replaced_unasked(detector, collection):
 def test_the_same_images_and_seed_give_the_same_file(detector, collection, tmp_path):
     run("train", "--images", collection, "-o", tmp_path / "again.onnx", "--threads", "1")
     assert (tmp_path / "again.onnx").read_bytes() == detector.read_bytes()
+
+
+# -- detectors that a TOML describes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_detector(others, tmp_path_factory) -> Path:
+    """A network whose author's threshold lies amid its scores of `others`, its calibrated one above most of them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    table = tiny.recipe(output={"kind": "softmax2", "labels": ["Real", "AI"]})
+    plain = detectors.load(str(tiny.write(folder, tiny.network(2), table)))
+    scores = sorted(score.value for score in plain.score([others.parent / row["path"] for row in rows(others)]))
+    table["threshold"]["value"] = scores[len(scores) // 2]
+    table |= {"thresholds": {"0.05": scores[-3]}, "restrictions": "not on Sundays"}
+    return tiny.write(folder, tiny.network(2), table)
+
+
+def test_a_detector_of_a_toml_scores_and_says_what_its_licence_forbids(tiny_detector, others, tmp_path):
+    out = tmp_path / "scores.csv"
+    done = run("detect", "--detector", tiny_detector, "--images", others, "-o", out, "--json", "--device", "cpu")
+    assert "detector tiny: not on Sundays" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["provider"] == "CPUExecutionProvider"
+    assert 0 < told["session_seconds"] < told["wall_seconds"]
+    found = rows(out)
+    assert len(found) == 32
+    assert list(found[0]) == [
+        *("path", "label", "paradigm", "generator", "score", "probability"),
+        *("fake_by_author", "fake_at_0.05", "error"),
+    ]
+    for row in found:
+        assert float(row["probability"]) == pytest.approx(1 / (1 + math.exp(-float(row["score"]))), abs=1e-5)
+    ascending = sorted(found, key=lambda row: float(row["score"]))
+    assert [row["fake_by_author"] for row in ascending] == ["0"] * 16 + ["1"] * 16
+    assert [row["fake_at_0.05"] for row in ascending] == ["0"] * 30 + ["1"] * 2
+
+
+def test_the_onnx_file_of_a_detector_is_enough(tiny_detector, others, tmp_path):
+    for file, out in ((tiny_detector, "toml.csv"), (tiny_detector.with_suffix(".onnx"), "onnx.csv")):
+        run("detect", "--detector", file, "--images", others, "-o", tmp_path / out)
+    assert rows(tmp_path / "toml.csv") == rows(tmp_path / "onnx.csv")
+
+
+def test_weights_that_are_not_here_are_named_with_their_licence_and_the_way_to_them(others, tmp_path):
+    told = run("detect", "--detector", "npr", "--images", others, "-o", tmp_path / "x.csv", code=2).stderr
+    assert "no licence file" in told
+    assert "github.com/chuangchuangtan/NPR-DeepfakeDetection" in told
+    assert "mllmrisk export-detector npr --weights" in told
+    assert told.index("ask the authors") < told.index("its weights are not in")
+
+
+def test_detectors_are_listed_with_licence_and_whereabouts():
+    found = {row["name"]: row for row in json.loads(run("list", "detectors", "--json").stdout)["detectors"]}
+    assert found["univfd"]["weights"] == "not here"
+    assert found["univfd"]["kind"] == "onnx"
+    assert found["univfd"]["licence"].startswith("MIT")
+    assert found["npr"]["restrictions"]
+    assert all(row["about"] for row in found.values())
+    line = next(line for line in run("list", "detectors").stdout.splitlines() if line.startswith("univfd"))
+    assert "weights not here" in line

@@ -138,7 +138,7 @@ def test_several_chains_for_one_decoding_give_what_each_gives(tmp_path: Path) ->
     path.write_bytes(png(noise(90, 120)))
     chains = [None, "jpeg:70", "noise:3.0", "crop:40", "jpeg:70+resize:0.8"]
     images = [path, b"no image", noise(100, 100, seed=2)]
-    together = features.extract_chains(images, [chains] * 3, ["bits", "npr"], threads=2, seed=4)
+    together = features.extract_chains(images, [chains] * 3, ["bits", "npr"], threads=2, seeds=[4, 5, 6])
     assert len(together) == len(chains)
     for chain, many in zip(chains, together, strict=True):
         alone = features.extract(images, ["bits", "npr"], chains=[chain] * 3, seed=4)

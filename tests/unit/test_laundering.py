@@ -84,3 +84,20 @@ def test_what_a_perturbation_leaves_too_small_has_its_reason_under_that_arm_alon
     assert not lost.samples
     assert set(lost.reasons.values()) == {"too_small"}
     assert not store.failures()
+
+
+def test_a_named_chain_that_shrinks_gets_a_smaller_crop_like_its_steps():
+    assert laundered("screenshot").chain(None).startswith("screenshot+crop:205+")
+    assert laundered("resize:0.8:bilinear+png").chain(None).endswith(laundered("screenshot").chain(None)[10:])
+    assert "+crop:256+" in laundered("social").chain(None)
+
+
+def test_noise_follows_the_image_and_not_its_place_in_a_batch(store: Store):
+    study = opened(store)
+    whole = study.feature_tables([laundered("noise:4.0")], COLUMNS)["noise:4.0"]
+    few = opened(store)
+    few.samples = few.samples[3:5]
+    few.store.add_vectors = lambda *_: None  # type: ignore[method-assign]
+    few.store.vectors = lambda *_: {}  # type: ignore[method-assign]
+    again = few.feature_tables([laundered("noise:4.0")], COLUMNS)["noise:4.0"]
+    np.testing.assert_array_equal(again.values, whole.values[3:5])

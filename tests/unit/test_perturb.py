@@ -39,6 +39,19 @@ def test_describe_covers_every_step() -> None:
             np.testing.assert_array_equal(perturb.apply(PIXELS, about.name), expanded)
 
 
+@pytest.mark.parametrize(
+    ("name", "longest", "quality"),
+    [("facebook", 2048, 85), ("signal", 1600, 70), ("signal-high", 4096, 75), ("telegram", 1280, 87)],
+)
+def test_a_platform_s_chain_bounds_the_side_and_encodes_as_its_source_says(
+    name: str, longest: int, quality: int
+) -> None:
+    for width in (longest - 1, longest + 400):
+        facts = images.probe(perturb.encode(np.zeros((40, width, 3), np.uint8), name))
+        assert facts.width == min(width, longest)
+        assert (facts.format, facts.quality, facts.subsampling) == ("JPEG", quality, "4:2:0")
+
+
 def test_native_changes_nothing() -> None:
     np.testing.assert_array_equal(perturb.apply(PIXELS, "native"), PIXELS)
     np.testing.assert_array_equal(perturb.apply(PIXELS, "png"), PIXELS)

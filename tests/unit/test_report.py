@@ -376,6 +376,42 @@ def test_a_loss_under_laundering_needs_intervals_that_lie_apart(after: dict[str,
     assert answer.verdict == verdict
 
 
+def _block(trained: str, tested: str, value: float, **changes: object) -> Estimate:
+    made = Maker().add("retrain", "auc", value, perturbation="recompressed", trained_on=trained, paradigm=tested)
+    return msgspec.structs.replace(made, low=value - 0.05, high=value + 0.05, **changes)
+
+
+@pytest.mark.parametrize(
+    ("across", "back", "verdict"),
+    [
+        (0.9, 0.9, "No loss is shown"),
+        (0.7, 0.9, "In part: less is found for forensic, Diffusion to MLLM"),
+        (0.52, 0.9, "Not everywhere: down to guessing for forensic, Diffusion to MLLM"),
+        (0.52, 0.5, "No: down to guessing"),
+    ],
+)
+def test_retraining_carries_over_as_far_as_intervals_show(across: float, back: float, verdict: str) -> None:
+    rows = [
+        _block("diffusion", "diffusion", 0.9),
+        _block("mllm", "mllm", 0.9),
+        _block("diffusion", "mllm", across),
+        _block("mllm", "diffusion", back),
+    ]
+    found = next(a for a in words.answers(Reading("run", {}, rows, {})) if "carry over" in a.question)
+    assert found.verdict == verdict
+
+
+def test_a_detector_that_guesses_on_one_paradigm_is_named() -> None:
+    rows = [_headline_row(paradigm=paradigm) for paradigm in ("diffusion", "mllm")]
+    weak = [msgspec.structs.replace(row, detector="other") for row in rows]
+    weak[1] = msgspec.structs.replace(weak[1], value=0.55, low=0.48, high=0.62)
+    found = {a.question: a for a in words.answers(Reading("run", {}, [*rows, *weak], {}))}
+    answer = found["Which detectors fail on which images?"]
+    assert answer.verdict == "No better than guessing: other on MLLM images"
+    alone = {a.question for a in words.answers(Reading("run", {}, rows, {}))}
+    assert "Which detectors fail on which images?" not in alone
+
+
 def test_no_number_in_words_without_interval_and_n(run: Path) -> None:
     for answer in words.answers(Reading.open(run)):
         for sentence in answer.sentences:

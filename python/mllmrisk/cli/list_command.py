@@ -65,6 +65,31 @@ def _generator_facts(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _detectors() -> Rows:
+    """The registry's names with what their TOMLs say; `weights`: here, not here, or null for a service."""
+    from mllmrisk import detectors
+
+    rows: Rows = []
+    for name in detectors.DETECTORS.names():
+        if name not in config.names("detectors"):
+            rows.append({"name": name, "about": "", "kind": "outside package", "extra": None})
+            continue
+        common = detectors.describe(name).common
+        here = detectors.weights_here(name)
+        rows.append(
+            {
+                "name": name,
+                "about": common.about,
+                "kind": common.kind,
+                "licence": common.licence,
+                "restrictions": common.restrictions,
+                "weights": None if here is None else "here" if here else "not here",
+                "extra": ",".join(filter(None, (detectors.KINDS.extra(common.kind), common.extra))) or None,
+            }
+        )
+    return rows
+
+
 def _expander_facts(table: dict[str, Any]) -> dict[str, Any]:
     from mllmrisk.prompts.expansion import KINDS as EXPANDER_KINDS
 
@@ -102,7 +127,7 @@ KINDS = {
     "generators": lambda: _configs("generators"),
     "prompts": lambda: _configs("prompts"),
     "expanders": lambda: _configs("expanders"),
-    "detectors": lambda: _registered("detectors", []),
+    "detectors": _detectors,
     "judges": lambda: _registered("judges", _configs("judges")),
     "features": _features,
     "perturbations": _perturbations,
@@ -136,6 +161,9 @@ def _line(row: dict[str, Any]) -> str:
         parts.append(f"({row['paradigm']})")
     if row.get("prompts"):
         parts.append(f"({row['prompts']:,} prompts)")
+    if "weights" in row:
+        there = f"; weights {row['weights']}" if row["weights"] else ""
+        parts.append(f"({row['kind']}; {row['licence']}{there})")
     parts.append(str(row["about"]))
     if row.get("chain"):
         parts.append(f"= {row['chain']}")

@@ -43,7 +43,8 @@ def command(run: Path, cell: str | None, most: int, lowest: bool, as_json: bool)
     for image in images[:most]:
         score = f"{image.score.value:+9.3f}" if image.score.value is not None else f"({image.score.reason})"
         sample = image.sample
-        click.echo(f"{score:>9}  {sample.label:4}  {sample.paradigm:9}  {sample.path}  {image.path or '-'}")
+        caption = "" if image.caption is None else f"  {image.caption!r}"
+        click.echo(f"{score:>9}  {sample.label:4}  {sample.paradigm:9}  {sample.path}  {image.path or '-'}{caption}")
     if len(images) > most:
         click.echo(f"... and {len(images) - most} more (--most N, or --json for all)")
     return 0
@@ -76,4 +77,5 @@ def _told(image: Shown) -> dict[str, object]:
         "path": None if image.path is None else str(image.path),
         "score": image.score.value,
         "reason": image.score.reason,
+        "caption": image.caption,
     }

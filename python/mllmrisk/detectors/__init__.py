@@ -14,7 +14,7 @@ from typing import Any
 from mllmrisk import config
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Detector, DetectorClass, DetectorKind
-from mllmrisk.detectors.recipe import Common
+from mllmrisk.detectors.recipe import Common, Model
 from mllmrisk.errors import UsageError
 from mllmrisk.registry import Registry
 
@@ -24,11 +24,19 @@ KINDS: Registry[DetectorKind] = Registry(
     "mllmrisk.detector_kinds",
     {
         "onnx": "mllmrisk.detectors.onnx:made",
+        "aide": "mllmrisk.detectors.aide:made",
+        "spai": "mllmrisk.detectors.spai:made",
         "forensic": "mllmrisk.detectors.forensic:made",
+        "http": "mllmrisk.detectors.http:made",
+        "de-fake": "mllmrisk.detectors.de_fake:made",
     },
     {
         "onnx": "cpu",
+        "aide": "cpu",
+        "spai": "cpu",
         "forensic": "cpu",
+        "http": "api",
+        "de-fake": "gen",
     },
 )
 
@@ -87,6 +95,31 @@ def describe(name_or_file: str) -> config.Described[Common]:
         raise UsageError(f"{path}: {wrong}") from wrong
     rest = {key: value for key, value in table.items() if key not in Common.__struct_fields__}
     return config.Described(common, rest, path.parent, table["model"]["sha256"][:16])
+
+
+def restrictions(name_or_file: str) -> str:
+    """The use that a detector's licence forbids, to be said before its weights are fetched or run; "" if none is known.
+
+    Raises:
+        UsageError: no such detector or file.
+    """
+    return "" if _file(name_or_file) is None else describe(name_or_file).common.restrictions
+
+
+def weights_here(name: str) -> bool | None:
+    """Whether a registered detector's weights are on this machine; None where it has none (a service, another package).
+
+    Nothing is loaded: a file that is there may still be refused.
+    """
+    path = _file(name)
+    if path is None:
+        return None
+    if path == places.exported(name):
+        return True
+    described = describe(name)
+    if "model" in described.parameters:
+        return places.here(config.converted(described.parameters["model"], Model), name, described.folder)
+    return False if "published" in described.parameters else None
 
 
 def _file(name_or_file: str) -> Path | None:

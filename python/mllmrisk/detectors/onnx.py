@@ -113,7 +113,8 @@ class OnnxDetector:
 
         Returns:
             For each image its raw score, the mean over its tiles; an image that cannot be read or is too small is
-            unscored with the :class:`~mllmrisk.errors.ImageError`'s code.
+            unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th
+            draws from i, as in :func:`mllmrisk.features.extract`.
         """
         began, busy = time.perf_counter(), self._network.seconds
         before = ["native"] * len(images) if chains is None else chains
@@ -197,7 +198,7 @@ class Network:
             if at >= len(pictures):
                 return None
             part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
-            return ahead.submit(prepare, part, how, chains=own, threads=threads)
+            return ahead.submit(prepare, part, how, chains=own, threads=threads, seed=at)
 
         with ThreadPoolExecutor(1) as ahead:
             pending = start(0)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from mllmrisk import detectors
-from mllmrisk.detectors.base import Detector
+from mllmrisk.detectors.base import Captioning, Detector
 from mllmrisk.experiments import families
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
 from mllmrisk.experiments.families import Family
@@ -139,9 +139,14 @@ class Loaded:
         missing = [s for s in study.samples if s.id not in known]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            scores = self.detector.score(
-                [study.path(s) for s in batch], chains=[way.chain(s) for s in batch], threads=study.threads
-            )
+            paths, chains = [study.path(s) for s in batch], [way.chain(s) for s in batch]
+            if isinstance(self.detector, Captioning):
+                captioned = self.detector.captioned(paths, chains=chains, threads=study.threads)
+                scores = [score for score, _ in captioned]
+                read = {s.id: text for s, (_, text) in zip(batch, captioned, strict=True) if text is not None}
+                study.store.add_captions(scorer, way.name, read)
+            else:
+                scores = self.detector.score(paths, chains=chains, threads=study.threads)
             rows = {s.id: value for s, value in zip(batch, scores, strict=True)}
             study.store.add_scores(scorer, way.name, rows)
             known.update(rows)

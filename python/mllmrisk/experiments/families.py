@@ -106,6 +106,7 @@ FAMILIES: Registry[Maker] = Registry(
     "mllmrisk.families",
     {
         "forensic": "mllmrisk.experiments.forensic:made",
+        "probe": "mllmrisk.experiments.probe:made",
         "finetune": "mllmrisk.experiments.finetune:made",
     },
 )

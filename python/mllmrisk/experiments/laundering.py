@@ -40,8 +40,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
 def laundered(perturbation: str) -> Arm:
     """The perturbation, then one crop and one encoder; the crop shrinks as the perturbation shrinks images."""
+    stands_for = {about.name: about.chain for about in perturb.describe()}
+    steps = "+".join(stands_for.get(part) or part for part in perturbation.split("+"))
     scale = 1.0
-    for factor in re.findall(r"resize:([0-9.]+)", perturbation):
+    for factor in re.findall(r"resize:([0-9.]+)", steps):
         scale *= min(1.0, float(factor))
     chain = f"{perturbation}+crop:{round(CROP * scale)}+{ENCODER}"
     return Arm(perturbation, lambda _: chain)

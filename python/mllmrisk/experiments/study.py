@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import features, images, perturb
+from mllmrisk.detectors.encoders.base import Encoder
 from mllmrisk.errors import ImageError
 from mllmrisk.experiments import duplicates, probes, splits
 from mllmrisk.experiments.views import Arm, arm
@@ -191,6 +192,7 @@ class Study:
                     [[way.chain(s) for way in asked] for s in batch],
                     columns,
                     threads=self.threads,
+                    seeds=[_seed(s) for s in batch],
                 )
                 for way, under in zip(asked, found, strict=True):
                     rows = {
@@ -203,6 +205,21 @@ class Study:
                 self.progress(stage, done, total)
         self._tables |= {(kind, name): _tabulate(self.samples, rows) for name, rows in known.items()}
         return {way.name: self._tables[kind, way.name] for way in ways}
+
+    def embeddings(self, way: Arm, encoder: Encoder) -> Table:
+        """Vectors of a frozen encoder of every image under an arm."""
+
+        def make(batch: Sequence[Sample]) -> dict[str, Vector]:
+            found = encoder.embed(
+                [self.path(s) for s in batch], chains=[way.chain(s) for s in batch], threads=self.threads
+            )
+            return {
+                s.id: Vector(None, found.errors[i]) if i in found.errors else Vector(found.values[i], None)
+                for i, s in enumerate(batch)
+            }
+
+        kind = f"embedding:{encoder.name}@{encoder.version}"
+        return self._table(kind, way.name, make, f"{encoder.name} ({way.name})")
 
     def container_facts(self, way: Arm) -> Table:
         """What a file's container alone says, under an arm."""
@@ -269,6 +286,11 @@ def _tabulate(samples: Sequence[Sample], vectors: Mapping[str, Vector]) -> Table
     values = np.stack([row for row in rows if row is not None]) if rows else np.zeros((0, 0), np.float32)
     reasons = {s.id: vectors[s.id].reason or "failed" for s in samples if vectors[s.id].values is None}
     return Table(good, values, reasons)
+
+
+def _seed(sample: Sample) -> int:
+    """Of a perturbation's random steps: the image's own, whatever stands beside it in a batch."""
+    return int((sample.image or "0")[:15], 16)
 
 
 def _digest(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from mllmrisk.experiments.views import Arm, augmented
 from mllmrisk.records import Sample, Score
 
 if TYPE_CHECKING:
-    from mllmrisk.detectors.fitting import Fitted
+    from mllmrisk.detectors.fitting import Fitted, Rows
 
 #: Augmented copies of each training image in the `recompressed` view.
 AUGMENTED = 2
@@ -46,7 +46,7 @@ class Tabular:
 
     def train(self, study: Study, asked: Training) -> Trained:
         """Fits the classifier."""
-        from mllmrisk.detectors.fitting import Rows, fit
+        from mllmrisk.detectors.fitting import Rows
 
         ways = [study.arm(asked.view)]
         if self.augmented and asked.view == "recompressed":
@@ -68,12 +68,18 @@ class Tabular:
         groups, images = study.group_of(ids), np.unique([s.id for s in ids], return_inverse=True)[1].astype(np.int64)
         first = np.array(primary, dtype=bool)
         rows = Rows(np.concatenate(values), labels, groups, images, weights(study, ids), first)
-        fitted = fit(rows, seed=asked.seed)
+        fitted = self.fit(rows, asked.seed)
         known = np.isfinite(fitted.inner) & first
         inner = {s.id: float(z) for s, z, there in zip(ids, fitted.inner, known, strict=True) if there}
         record = {**told(asked), "inner_auc": fitted.inner_auc, "classifier": fitted.told()}
         data = self.keep(fitted, asked, inner, record)
         return Trained(self.scorer(study, fitted.logits), inner, fitted.inner_auc, data, record)
+
+    def fit(self, rows: Rows, seed: int) -> Fitted:
+        """The classifier of some rows: a logistic regression, and trees where they pay."""
+        from mllmrisk.detectors.fitting import fit
+
+        return fit(rows, seed=seed)
 
     def keep(self, fitted: Fitted, asked: Training, inner: dict[str, float], record: dict[str, Any]) -> bytes | None:
         """What a run keeps: nothing, for a model that is fitted again in no time."""

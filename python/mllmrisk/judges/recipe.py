@@ -7,7 +7,7 @@ otherwise is another judge.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -191,46 +191,39 @@ def prepare(pixels: Pixels, recipe: Input) -> NDArray[np.float32]:
     Returns:
         float32, (h, w, 3) for NHWC or (3, h, w) for NCHW, C-contiguous.
     """
-    pixels = _resized(pixels, recipe.resize)
-    if recipe.crop is not None:
-        pixels = _centre(pixels, recipe.crop)
+    resize = recipe.resize
+    steps: list[dict[str, Any]] = [_step(resize, recipe.crop)]
+    if recipe.crop is not None and resize.rule != "short":
+        steps.append({"crop_mode": "centre", "size": recipe.crop})
+    *before, last = steps
+    for step in before:
+        pixels = _pixels(pixels, step)
     if recipe.jpeg is not None:
-        pixels = _through_jpeg(pixels, recipe.jpeg)
-    if recipe.channels == "BGR":
-        pixels = pixels[:, :, ::-1]
-    mean, std = np.array(recipe.mean, np.float32), np.array(recipe.std, np.float32)
-    values = (pixels * np.float32(recipe.scale) - mean) / std
-    return np.ascontiguousarray(values if recipe.layout == "NHWC" else values.transpose(2, 0, 1))
+        pixels, last = _through_jpeg(_pixels(pixels, last), recipe.jpeg), {"crop_mode": "full"}
+    normal = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
+    return _row(pixels, last | normal | {"channels": recipe.channels, "layout": recipe.layout})
 
 
-def _resized(pixels: Pixels, resize: Resize) -> Pixels:
-    height, width = pixels.shape[:2]
-    target_height, target_width = resize.size
-    if resize.rule == "squash":
-        return images.resize(pixels, target_width, target_height, resize.kernel)
-    if resize.rule == "short":  # the long side rounds down, as in torchvision and CLIP
-        short = min(resize.size)
-        tall = short * height // width if height > width else short
-        wide = short * width // height if width > height else short
-        return images.resize(pixels, wide, tall, resize.kernel)
-    ratio = min(target_height / height, target_width / width)
-    tall, wide = max(1, round(height * ratio)), max(1, round(width * ratio))
-    canvas = np.full((target_height, target_width, 3), resize.fill, np.uint8)
-    top, left = (target_height - tall) // 2, (target_width - wide) // 2
-    canvas[top : top + tall, left : left + wide] = images.resize(pixels, wide, tall, resize.kernel)
-    return canvas
+def _step(resize: Resize, crop: Size | None) -> dict[str, Any]:
+    """The keys of `Preprocessing` that do what `resize` says."""
+    keys: dict[str, Any] = {"size": resize.size, "interpolation": resize.kernel}
+    if resize.rule == "short":
+        return keys | {"crop_mode": "short", "resize": min(resize.size), "size": crop}
+    if resize.rule == "letterbox":
+        return keys | {"crop_mode": "longest", "fill": resize.fill}
+    return keys | {"crop_mode": "squash"}
 
 
-def _centre(pixels: Pixels, crop: Size) -> Pixels:
-    """The central part; an odd remainder rounds to even, as in torchvision. A smaller picture is padded with black."""
-    height, width = pixels.shape[:2]
-    if height < crop[0] or width < crop[1]:
-        padded = np.zeros((max(height, crop[0]), max(width, crop[1]), 3), np.uint8)
-        top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
-        padded[top : top + height, left : left + width] = pixels
-        pixels, (height, width) = padded, padded.shape[:2]
-    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
-    return pixels[top : top + crop[0], left : left + crop[1]]
+def _pixels(pixels: Pixels, step: dict[str, Any]) -> Pixels:
+    return _row(pixels, step | {"layout": "NHWC", "scale": 1.0}).astype(np.uint8)
+
+
+def _row(pixels: Pixels, keys: dict[str, Any]) -> NDArray[np.float32]:
+    prepared = images.prepare([pixels], images.Preprocessing(**keys), threads=1)
+    for error in prepared.errors.values():
+        raise error
+    row: NDArray[np.float32] = prepared.values[0]
+    return row
 
 
 def _through_jpeg(pixels: Pixels, jpeg: Jpeg) -> Pixels:

@@ -30,11 +30,6 @@ class Scale(NamedTuple):
         return self.start + share * (self.end - self.start)
 
 
-def slug(text: str) -> str:
-    """A text as a part of a file name: letters, digits and dashes, never a path."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())[:48].strip("-") or "other"
-
-
 def _floor(rows: Sequence[Estimate]) -> float:
     """The lower end of an AUC axis: at most 0.4, in steps of 0.1."""
     lows = [x for row in rows for x in (row.low, row.value) if x is not None]
@@ -122,7 +117,7 @@ def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float
     about = "; ".join(
         f"{name}: " + ", ".join(_tip(naming.paradigm(r.paradigm), r) for r in rows) for name, rows in bands
     )
-    drawing = Drawing(f"leak-{slug(view)}", width, bottom + 46 + legend, f"Leak probes, {title}", about)
+    drawing = Drawing(f"leak-{naming.slug(view)}", width, bottom + 46 + legend, f"Leak probes, {title}", about)
     drawing.text(12, 22, naming.printable(view), "bold")
     drawing.text(12, 40, naming.VIEWS.get(view, ""), "muted small", most=62)
     x = Scale(floor, 1.0, 104, width - 26)
@@ -142,9 +137,8 @@ def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float
     return Chart(drawing.name, drawing.render(), title)
 
 
-def generators(reading: Reading, view: str) -> Chart | None:
-    """AUC per paradigm and generator under a view, with intervals."""
-    detector = reading.detectors()[0]
+def generators(reading: Reading, detector: str, view: str) -> Chart | None:
+    """A detector's AUC per paradigm and generator under a view, with intervals."""
     rows = reading.find("detection", "auc", perturbation=view, detector=detector)
     names = reading.generators("detection", perturbation=view)
     if not names:
@@ -156,8 +150,10 @@ def generators(reading: Reading, view: str) -> Chart | None:
     width, step, head, left = 760.0, 24.0, 12.0, 270.0
     bottom = head + step * len(order)
     about = "; ".join(_tip(r.generator or naming.paradigm(r.paradigm), r) for r in order)
-    title = f"AUC per paradigm and generator, {naming.printable(view)} view"
-    drawing = Drawing(f"detection-{slug(view)}", width, bottom + 44, title, about)
+    title = f"AUC of {naming.printable(detector)} per paradigm and generator, {naming.printable(view)} view"
+    drawing = Drawing(
+        naming.named(f"detection-{naming.slug(view)}", detector, reading.detectors()), width, bottom + 44, title, about
+    )
     x = Scale(_floor(order), 1.0, left, width - 150)
     for i, row in enumerate(order):
         if row.generator is None:
@@ -173,11 +169,11 @@ def generators(reading: Reading, view: str) -> Chart | None:
     return Chart(drawing.name, drawing.render(), title)
 
 
-def laundering(reading: Reading) -> Chart | None:
-    """AUC per paradigm over perturbations, those of one kind joined by a line."""
+def laundering(reading: Reading, detector: str) -> Chart | None:
+    """A detector's AUC per paradigm over perturbations, those of one kind joined by a line."""
     chains = reading.views("laundering")
     rows = {
-        p: {r.perturbation: r for r in reading.find("laundering", "auc", paradigm=p)}
+        p: {r.perturbation: r for r in reading.find("laundering", "auc", paradigm=p, detector=detector)}
         for p in reading.paradigms("laundering")
     }
     if not chains or not rows:
@@ -201,9 +197,9 @@ def laundering(reading: Reading) -> Chart | None:
         for p, found in rows.items()
         for c, r in found.items()
     )
-    drawing = Drawing(
-        "laundering", width, bottom + 132, "AUC after what happens to images on their way to a viewer", about
-    )
+    name = naming.named("laundering", detector, reading.detectors("laundering"))
+    title = f"AUC of {naming.printable(detector)} after what happens to images on their way to a viewer"
+    drawing = Drawing(name, width, bottom + 132, title, about)
     tick = y.low
     while tick <= 1.0 + 1e-9:
         drawing.line(left, y(tick), width - 10, y(tick), "chance" if abs(tick - 0.5) < 1e-9 else "grid")
@@ -220,7 +216,7 @@ def laundering(reading: Reading) -> Chart | None:
         if chains[0] in naming.VIEWS and before is not None and before.value is not None:
             drawing.line(left, y(before.value), width - 10, y(before.value), f"before {group_class(paradigm)}")
     _legend(drawing, list(rows), left, bottom + 116, width)
-    return Chart(drawing.name, drawing.render(), "Detection against laundering")
+    return Chart(drawing.name, drawing.render(), title)
 
 
 def _curve(
@@ -267,7 +263,7 @@ def levels(reading: Reading, detector: str) -> Chart | None:
     bottom = tall * -(-len(makers) // across)
     title = f"Detected images against the level of the prompt, {naming.printable(detector)} detector"
     about = "; ".join(_tip(f"{r.generator}, {r.level}", r) for r in rows)
-    drawing = Drawing(f"richness-{slug(detector)}", across * wide + 8, bottom + 34, title, about)
+    drawing = Drawing(f"richness-{naming.slug(detector)}", across * wide + 8, bottom + 34, title, about)
     for i, pair in enumerate(makers):
         left, top = (i % across) * wide, (i // across) * tall
         found = {str(r.level): r for r in rows if _made(r, pair)}
@@ -329,7 +325,7 @@ def _spectrum(view: str, told: dict[str, Any], floor: float, ceiling: float) -> 
     names = ", ".join(f"{naming.paradigm(g)} ({naming.count(int(told[g]['n']), 'image')})" for g in groups)
     title = f"Spectra, {naming.printable(view)} view"
     drawing = Drawing(
-        f"spectra-{slug(view)}",
+        f"spectra-{naming.slug(view)}",
         width,
         bottom + 56 + 20 * len(groups),
         title,

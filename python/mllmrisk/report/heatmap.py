@@ -44,9 +44,11 @@ def members(reading: Reading) -> list[Member]:
     return whole + [Member(g, p, False) for p, g in reading.generators("retrain")]
 
 
-def lookup(reading: Reading, metric: str, at: float | None = None) -> dict[tuple[str, str, str | None], Estimate]:
-    """Rows of a metric by (trained on, paradigm, generator)."""
-    rows = reading.find("retrain", metric, at=at)
+def lookup(
+    reading: Reading, detector: str, metric: str, at: float | None = None
+) -> dict[tuple[str, str, str | None], Estimate]:
+    """Rows of a detector and metric by (trained on, paradigm, generator)."""
+    rows = reading.find("retrain", metric, at=at, detector=detector)
     return {(str(r.trained_on), str(r.paradigm), r.generator): r for r in rows}
 
 
@@ -56,9 +58,9 @@ def at(rows: dict[tuple[str, str, str | None], Estimate], trained: Member, teste
     return rows.get(key)
 
 
-def retrain(reading: Reading) -> Chart | None:
-    """The matrix of AUCs."""
-    every, rows = members(reading), lookup(reading, "auc")
+def retrain(reading: Reading, detector: str) -> Chart | None:
+    """The matrix of a detector's AUCs."""
+    every, rows = members(reading), lookup(reading, detector, "auc")
     if not every or not rows:
         return None
     offsets = _offsets(every)
@@ -74,9 +76,11 @@ def retrain(reading: Reading) -> Chart | None:
         for b in every
         if (row := at(rows, a, b))
     )
-    drawing = Drawing("retrain", width, bottom + 74 + 18 * len(unscored), "AUC by training and test generator", about)
+    name = naming.named("retrain", detector, reading.detectors("retrain"))
+    title = f"AUC by training and test generator, {naming.printable(detector)}"
+    drawing = Drawing(name, width, bottom + 74 + 18 * len(unscored), title, about)
     drawing.raw(
-        '<defs><pattern id="retrain-nil" width="7" height="7" patternUnits="userSpaceOnUse" '
+        f'<defs><pattern id="{name}-nil" width="7" height="7" patternUnits="userSpaceOnUse" '
         'patternTransform="rotate(45)"><rect width="7" height="7" class="nil"/>'
         '<line x1="0" y1="0" x2="0" y2="7" class="hatch"/></pattern></defs>'
     )
@@ -94,7 +98,8 @@ def retrain(reading: Reading) -> Chart | None:
                 drawing, *corner, row, f"trained on {trained.label}, tested on {tested.label}", own=trained == tested
             )
     _scale(drawing, _LEFT, bottom + 24, unscored)
-    return Chart(drawing.name, drawing.render(), "AUC of detectors trained on one (row) and tested on each (column)")
+    caption = f"AUC of {naming.printable(detector)} trained on one (row) and tested on each (column)"
+    return Chart(drawing.name, drawing.render(), caption)
 
 
 def _position(every: list[Member], index: int, side: float) -> float:
@@ -114,7 +119,7 @@ def _square(drawing: Drawing, x: float, y: float, row: Estimate | None, who: str
     box: dict[str, Any] = {"x": x + 1, "y": y + 1, "width": _SIDE - 2, "height": _TALL - 2, "rx": 3}
     if row is None or row.value is None:
         why = "not measured" if row is None else f"{cell(row).text} ({row.cell})"
-        drawing.add("rect", f"{who}: {why}", **box, fill="url(#retrain-nil)")
+        drawing.add("rect", f"{who}: {why}", **box, fill=f"url(#{drawing.name}-nil)")
         return
     shade = sum(row.value >= step for step in _STEPS)
     drawing.add("rect", f"{who}: {cell(row).text} ({row.cell})", **box, class_=f"h{shade}")
@@ -143,5 +148,5 @@ def _scale(drawing: Drawing, x: float, y: float, unscored: list[str]) -> None:
     )
     for i, why in enumerate(unscored):
         at_y = y + 54 + 18 * i
-        drawing.add("rect", x=x - 34, y=at_y, width=24, height=12, fill="url(#retrain-nil)")
+        drawing.add("rect", x=x - 34, y=at_y, width=24, height=12, fill=f"url(#{drawing.name}-nil)")
         drawing.text(x, at_y + 10, f"not scored: {why}", "small muted", most=110)

@@ -141,6 +141,11 @@ _STEPS = {
     "blur": "blur σ {0}",
     "noise": "noise σ {0}",
     "social": "social-media chain",
+    "facebook": "Facebook chain",
+    "signal": "Signal chain",
+    "signal-high": "Signal chain, high quality",
+    "telegram": "Telegram chain",
+    "screenshot": "screenshot chain",
     "native": "as it is",
     "recompressed": "undisturbed",
     "matched": "matched",
@@ -181,3 +186,13 @@ def clusters(n: int, by: str) -> str:
     if "(" in by:  # one kind of group per side: the methods say which
         return count(n, "group")
     return count(n, by) if by.isalpha() else f"{count(n, 'group')} by {printable(by)}"
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name: letters, digits and dashes, never a path."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())[:48].strip("-") or "other"
+
+
+def named(kind: str, detector: str, detectors: list[str]) -> str:
+    """A drawing's name: that of its kind for the first detector, with the detector's for the others."""
+    return kind if detector == detectors[0] else f"{kind}-{slug(detector)}"

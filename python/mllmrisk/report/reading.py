@@ -88,13 +88,17 @@ class Reading:
         """False-alarm rates of its detection rates, the largest first."""
         return sorted({r.at for r in self.rows if r.experiment == experiment and r.at is not None}, reverse=True)
 
-    def detectors(self) -> list[str]:
-        """Detectors with detection rows, in order."""
-        return list(dict.fromkeys(str(r.detector) for r in self.rows if r.experiment == "detection"))
+    def detectors(self, experiment: str = "detection") -> list[str]:
+        """Detectors with rows of an experiment, in order; answers speak of the first, the profile's own first."""
+        rows = (r for r in self.rows if r.experiment == experiment and r.detector is not None)
+        return list(dict.fromkeys(str(r.detector) for r in rows))
 
     def reaching(self, view: str) -> list[str]:
-        """Leak probes that reach a paradigm's AUC under a view."""
-        rows = [r for r in self.find("detection", "auc", perturbation=view) if r.generator is None]
+        """Leak probes that reach a paradigm's AUC under a view, of the detector that answers speak of."""
+        first = self.detectors()[:1]
+        rows = [
+            r for r in self.find("detection", "auc", perturbation=view) if r.generator is None and r.detector in first
+        ]
         return sorted({probe for row in rows for probe in row.confounded_by})
 
     @property

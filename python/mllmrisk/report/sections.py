@@ -86,10 +86,14 @@ def _detection(reading: Reading) -> Section | None:
     views, headline = reading.views("detection"), reading.headline
     order = [v for v in views if v == headline] + [v for v in views if v != headline]
     lead = _prose(
-        "Every image is scored by a detector that has seen no image of its source.",
+        "A detector that is trained here scores only images of groups that its model has not seen; one with weights of "
+        "its own scores them as it comes.",
         "Thresholds are set by photographs that are in neither training nor test.",
     )
-    blocks: list[Block] = [lead, *_charts([charts.generators(reading, str(headline))], wide=True)]
+    blocks: list[Block] = [
+        lead,
+        *_charts([charts.generators(reading, d, str(headline)) for d in reading.detectors()], wide=True),
+    ]
     for view in order:
         blocks += [*tables.detection(reading, view), *tables.against(reading, view)]
     alarms = tables.false_alarms(reading)
@@ -118,8 +122,12 @@ def _laundering(reading: Reading) -> Section | None:
     return Section(
         "laundering",
         "What is left after laundering?",
-        [lead, *_charts([charts.laundering(reading)], wide=True), tables.laundering(reading)],
+        [lead, *(block for d in reading.detectors("laundering") for block in _laundered(reading, d))],
     )
+
+
+def _laundered(reading: Reading, detector: str) -> list[Block]:
+    return [*_charts([charts.laundering(reading, detector)], wide=True), tables.laundering(reading, detector)]
 
 
 def _retrain(reading: Reading) -> Section | None:
@@ -129,10 +137,10 @@ def _retrain(reading: Reading) -> Section | None:
         "A row is what a detector was trained on, a column what it was tested on; no source stands on both sides.",
         "Colour is the AUC; value, 95% interval and number of images stand in each cell.",
     )
-    drawn = _charts([heatmap.retrain(reading)], wide=True)
-    return Section(
-        "retrain", "Does a detector find generators that it has not seen?", [lead, *drawn, tables.retrain(reading)]
-    )
+    blocks: list[Block] = []
+    for detector in reading.detectors("retrain"):
+        blocks += [*_charts([heatmap.retrain(reading, detector)], wide=True), tables.retrain(reading, detector)]
+    return Section("retrain", "Does a detector find generators that it has not seen?", [lead, *blocks])
 
 
 def _spectra(reading: Reading) -> Section | None:

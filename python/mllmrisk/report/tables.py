@@ -153,40 +153,49 @@ def contrast(reading: Reading) -> Table:
         body.append(
             (
                 Heading(names, naming.metric(measure, row.at)),
-                [naming.printable(row.perturbation), cell(row), p_value(row.p_value), p_value(row.p_adjusted), said],
+                [
+                    naming.printable(row.detector),
+                    naming.printable(row.perturbation),
+                    cell(row),
+                    p_value(row.p_value),
+                    p_value(row.p_adjusted),
+                    said,
+                ],
             )
         )
-    columns = ["Difference", "View", "Value", "p", "p (Holm)", "Says"]
+    columns = ["Difference", "Detector", "View", "Value", "p", "p (Holm)", "Says"]
     note = (
         "A negative difference: the first is harder to detect. p-values are two-sided, adjusted by Holm over all rows."
     )
     return Table("contrast", "Differences between paradigms", columns, body, note)
 
 
-def laundering(reading: Reading) -> Table:
-    """Perturbation × paradigm: AUC and carried detection rate."""
+def laundering(reading: Reading, detector: str) -> Table:
+    """Perturbation × paradigm: a detector's AUC and carried detection rate."""
     groups: list[str | None] = [None, *reading.paradigms("laundering", real=True)]
-    kinds = [
-        (m, at, g) for m, at in _kinds(reading.find("laundering")) for g in groups if not (m == "auc" and g == "real")
-    ]
+    mine = reading.find("laundering", detector=detector)
+    kinds = [(m, at, g) for m, at in _kinds(mine) for g in groups if not (m == "auc" and g == "real")]
     kinds.sort(key=lambda kind: kind[2] == "real")
     body = []
     for chain in reading.views("laundering"):
-        cells = [_cell(reading.one("laundering", m, perturbation=chain, paradigm=g, at=at)) for m, at, g in kinds]
+        where = {"perturbation": chain, "detector": detector}
+        cells = [_cell(reading.one("laundering", m, paradigm=g, at=at, **where)) for m, at, g in kinds]
         body.append((Heading(naming.perturbation(chain), naming.printable(chain)), cells))
     columns = [
         "Perturbation",
         *(f"{'False alarms' if g == 'real' else naming.metric(m, at)}, {naming.paradigm(g)}" for m, at, g in kinds),
     ]
     note = "Detector and thresholds are those of undisturbed images, carried along."
-    return Table("laundering", "Detection after laundering", columns, body, note)
+    name = naming.named("laundering", detector, reading.detectors("laundering"))
+    return Table(name, f"Detection after laundering, {naming.printable(detector)}", columns, body, note)
 
 
-def retrain(reading: Reading) -> Table:
-    """The matrix as rows, with every cell's name."""
+def retrain(reading: Reading, detector: str) -> Table:
+    """A detector's matrix as rows, with every cell's name."""
     members = heatmap.members(reading)
     rates = reading.rates("retrain")
-    maps = [heatmap.lookup(reading, "auc"), *(heatmap.lookup(reading, "detection_rate", at) for at in rates)]
+    asked: list[tuple[str, float | None]] = [("auc", None), *(("detection_rate", at) for at in rates)]
+    maps = [heatmap.lookup(reading, detector, metric, at) for metric, at in asked]
     body: list[tuple[Heading, list[str | Cell]]] = []
     for trained in members:
         for tested in members:
@@ -194,7 +203,8 @@ def retrain(reading: Reading) -> Table:
             if any(found):
                 body.append((Heading(trained.label), [tested.label, *map(_cell, found)]))
     columns = ["Trained on", "Tested on", "AUC", *(naming.metric("detection_rate", at) for at in rates)]
-    return Table("retrain", "The matrix as a table", columns, body, folded=True)
+    name = naming.named("retrain", detector, reading.detectors("retrain"))
+    return Table(name, f"The matrix as a table, {naming.printable(detector)}", columns, body, folded=True)
 
 
 def outcomes(reading: Reading) -> Table | None:

@@ -8,7 +8,7 @@ no number stands without its interval and n.
 from __future__ import annotations
 
 from mllmrisk.records import Estimate
-from mllmrisk.report import naming, richness, risk_words
+from mllmrisk.report import detector_words, naming, richness, risk_words
 from mllmrisk.report.cells import Cell, cell, p_value, within
 from mllmrisk.report.document import Answer, Sentence, Tone
 from mllmrisk.report.reading import Reading, difference
@@ -22,7 +22,16 @@ FEW_IMAGES = 30
 def answers(reading: Reading) -> list[Answer]:
     """The questions that a run can answer, most wanted first."""
     found = [_harder(reading, row, told=i > 0) for i, row in enumerate(_contrasts(reading))]
-    makers = (*([] if found else [_untested]), _container, _detects, _laundering, richness.answer, _sure)
+    makers = (
+        *([] if found else [_untested]),
+        _container,
+        _detects,
+        detector_words.failing,
+        detector_words.carrying_over,
+        richness.answer,
+        _laundering,
+        _sure,
+    )
     return [*risk_words.answers(reading), *found] + [answer for make in makers if (answer := make(reading)) is not None]
 
 
@@ -33,9 +42,9 @@ def sides(row: Estimate) -> tuple[str, str]:
 
 
 def _contrasts(reading: Reading) -> list[Estimate]:
-    view = reading.headline
-    rows = reading.find("contrast", "difference", perturbation=view)
-    return [row for row in rows if (row.contrast or "").startswith("auc: ")]
+    first = reading.detectors("contrast")[:1]
+    rows = reading.find("contrast", "difference", perturbation=reading.headline)
+    return [row for row in rows if row.detector in first and (row.contrast or "").startswith("auc: ")]
 
 
 def _harder(reading: Reading, row: Estimate, *, told: bool) -> Answer:

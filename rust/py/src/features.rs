@@ -92,9 +92,8 @@ fn extract<'py>(
 }
 
 /// Values (k, n, d) float32 and errors (position of the chain, index, code, message), as `extract` gives them for each
-/// of the `k` chains that every source has: a source is read and decoded once.
+/// of the `k` chains that every source has: a source is read and decoded once. A source's random steps draw from its seed.
 #[pyfunction]
-#[pyo3(signature = (sources, features, threads, chains, seed = 0))]
 #[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
 #[allow(clippy::type_complexity)] // the tuple is the contract of the stub
 fn extract_chains<'py>(
@@ -103,10 +102,11 @@ fn extract_chains<'py>(
     features: Vec<String>,
     threads: usize,
     chains: Vec<Vec<Option<String>>>,
-    seed: u64,
+    seeds: Vec<u64>,
 ) -> PyResult<(Bound<'py, PyArray3<f32>>, Vec<(usize, usize, &'static str, String)>)> {
     let selection = features::select(&features).map_err(|error| crate::error::to_python(&error))?;
-    one_each(chains.len(), sources.len())?;
+    one_each("chains", chains.len(), sources.len())?;
+    one_each("seeds", seeds.len(), sources.len())?;
     let count = chains.first().map_or(0, Vec::len);
     if let Some(other) = chains.iter().position(|own| own.len() != count) {
         let found = chains[other].len();
@@ -118,7 +118,7 @@ fn extract_chains<'py>(
     let mut items = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
         let own = parsed[index * count..][..count].to_vec();
-        items.push((to_source(index, source)?, own, seed.wrapping_add(index as u64)));
+        items.push((to_source(index, source)?, own, seeds[index]));
     }
     let limits = Limits::default();
     let (rows, width) = (items.len(), selection.dimension());
@@ -138,11 +138,11 @@ fn extract_chains<'py>(
     Ok((values.into_pyarray(py).reshape([count, rows, width])?, errors))
 }
 
-fn one_each(chains: usize, sources: usize) -> PyResult<()> {
-    if chains == sources {
+fn one_each(what: &str, count: usize, sources: usize) -> PyResult<()> {
+    if count == sources {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("{chains} chains for {sources} images")))
+    Err(PyValueError::new_err(format!("{count} {what} for {sources} images")))
 }
 
 /// The chains of one text per source, or None.
@@ -150,7 +150,7 @@ pub(crate) fn one_chain_each(
     texts: Option<&[Option<String>]>,
     sources: usize,
 ) -> PyResult<Option<Vec<Option<Rc<Chain>>>>> {
-    texts.map(|texts| one_each(texts.len(), sources).and_then(|()| parse_chains(texts))).transpose()
+    texts.map(|texts| one_each("chains", texts.len(), sources).and_then(|()| parse_chains(texts))).transpose()
 }
 
 /// The chains of some texts; texts that repeat are parsed once.

@@ -85,6 +85,27 @@ pub static NAMED: &[About] = &[
          platform's measured setting",
     ),
     named(
+        "facebook",
+        "shrink:2048:lanczos+jpeg:85:420",
+        "Facebook as measured between 2010 and 2021: longest side 2048 px, JPEG quality 85; both vary, see \
+         docs/perturbations.md",
+    ),
+    named(
+        "signal",
+        "shrink:1600:bilinear+jpeg:70:420",
+        "Signal for Android at standard quality, by its source code: longest side 1600 px, JPEG quality 70",
+    ),
+    named(
+        "signal-high",
+        "shrink:4096:bilinear+jpeg:75:420",
+        "Signal for Android at high quality, by its source code: longest side 4096 px, JPEG quality 75",
+    ),
+    named(
+        "telegram",
+        "shrink:1280:bilinear+jpeg:87:420",
+        "Telegram Desktop in earlier releases, by its source code: longest side 1280 px, JPEG quality 87",
+    ),
+    named(
         "screenshot",
         "resize:0.8:bilinear+png",
         "a viewer scales the picture to its window and the screen is kept lossless; the factor is a stand-in",

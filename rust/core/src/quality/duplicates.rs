@@ -8,7 +8,7 @@ use multiversion::multiversion;
 use crate::error::{Error, Result};
 
 /// More pairs than that are refused: nearly all images are one picture then.
-const MOST_PAIRS: usize = 1 << 26;
+const MOST_PAIRS: usize = 1 << 24;
 
 /// Parts of so few bits hold no hash apart from another: all are compared.
 const MOST_PARTS: u32 = 16;

@@ -269,7 +269,7 @@ fn resample_columns(source: &Rows<'_>, taps: &Taps) -> Vec<u8> {
     out
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2", "x86_64+sse4.1"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "x86_64+sse4.1"))]
 fn convolve_lanes(input: &[[u8; LANES]], output: &mut [[u8; LANES]], taps: &Taps) {
     for ((pixel, &start), coefficients) in output.chunks_exact_mut(3).zip(&taps.starts).zip(&taps.coefficients) {
         for (channel, out) in pixel.iter_mut().enumerate() {
@@ -284,7 +284,7 @@ fn convolve_lanes(input: &[[u8; LANES]], output: &mut [[u8; LANES]], taps: &Taps
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2", "x86_64+sse4.1"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "x86_64+sse4.1"))]
 fn resample_rows(source: &Rows<'_>, taps: &Taps) -> Vec<u8> {
     let width = source.window.len();
     let rows: Vec<&[u8]> = source.iter().collect();
