@@ -21,7 +21,7 @@ from mllmrisk.detectors.finetuning.recipe import Backbone, Found
 #: Rows of real images that the exported network is proved on.
 _PROVED = 8
 #: Packages that decide a result.
-_VERSIONS = ("mllmrisk", "torch", "torchvision", "transformers", "peft", "onnx", "onnxscript")
+_VERSIONS = ("mllmrisk", "torch", "transformers", "peft", "onnx", "onnxscript")
 
 
 class Tuned(NamedTuple):
@@ -163,8 +163,6 @@ def _versions(backbone: Backbone) -> dict[str, str]:
         wanted -= {"transformers", "peft"}
     if backbone.mode != "lora":
         wanted -= {"peft"}
-    if backbone.architecture != "npr":
-        wanted -= {"torchvision"}
     return {name: version(name) for name in _VERSIONS if name in wanted}
 
 
