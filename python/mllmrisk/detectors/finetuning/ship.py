@@ -17,7 +17,7 @@ from mllmrisk.errors import MllmriskError
 
 #: Names of the graph's input and output.
 INPUT, OUTPUT = "pixel_values", "logit"
-#: How far onnxruntime may be from torch, absolute or relative to the largest logit; sums in another order differ by less.
+#: How far onnxruntime may be from torch, absolute or relative to the largest logit: sums in another order differ less.
 TOLERANCE = 1e-3
 #: How far another machine's answer to a known question may be.
 _PROBE_TOLERANCE = 0.02
