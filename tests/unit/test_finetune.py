@@ -35,7 +35,7 @@ TINY_VIT = {
 }  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "micro-cnn": {"widths": [8, 16], "scales": [1, 2]},
-    "npr": {"blocks": [1, 1]},
+    "npr": {"blocks": [1, 1], "width": 16},
     "vit": TINY_VIT,
     "siglip": TINY_VIT,
 }
@@ -532,9 +532,13 @@ def test_a_detector_is_trained_from_beginning_to_end(examples: Examples, tuned: 
 
 
 def test_an_export_that_computes_something_else_is_refused(tuned: training.Tuned):
-    rows = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    from mllmrisk.detectors.finetuning.networks import Calibrated
+
+    untrained = backbones.build(backbone(), Path(), seed=0).module
+    straight = calibrate.Calibration("platt", np.zeros(1), np.zeros(1), np.ones(2))
+    rows = torch.randn(3, 3, SIZE, SIZE)
     with pytest.raises(MllmriskError, match="does not compute what torch computes"):
-        ship._prove(tuned.model, rows, np.full((3, 1), 99, np.float32))
+        ship.prove(tuned.model, Calibrated(untrained, straight).eval(), {"pixel_values": rows})
 
 
 # -- family --------------------------------------------------------------------------------------------------------

@@ -151,9 +151,11 @@ def logits(
     found: dict[int, list[float]] = {}
     with torch.inference_mode():
         for part in ahead(plain_batches(examples, positions, look, reader, batch)):
-            values = _forward(module, torch.from_numpy(part.values), device).cpu().double().numpy()
-            for owner, value in zip(part.owners.tolist(), values.tolist(), strict=True):
-                found.setdefault(owner, []).append(value)
+            for start in range(0, len(part.values), batch):  # an image may be many rows
+                rows = slice(start, start + batch)
+                values = _forward(module, torch.from_numpy(part.values[rows]), device).cpu().double().tolist()
+                for owner, value in zip(part.owners[rows].tolist(), values, strict=True):
+                    found.setdefault(owner, []).append(value)
     return {owner: float(np.mean(values)) for owner, values in found.items()}
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate
+from torch.nn.functional import avg_pool2d, conv2d
+
+from mllmrisk.detectors.architectures.npr import NprNet, Sizes
 
 if TYPE_CHECKING:
     from mllmrisk.detectors.finetuning.calibrate import Calibration
@@ -60,31 +62,19 @@ def _convolutions(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Npr(nn.Module):
-    """Neighbouring pixel relationships (Tan et al. 2024, arXiv 2312.10461) into the first half of a ResNet-50.
+class Npr(NprNet):
+    """NPR's network (:mod:`mllmrisk.detectors.architectures.npr`), started as its authors start it."""
 
-    What a 2x2 block differs by from its upper left pixel, times 2/3; a 3x3 first convolution; the first two stages;
-    the names of its weights are the authors'.
-    """
-
-    def __init__(self, blocks: Sequence[int] = (3, 4)) -> None:
-        """Takes the blocks of the two stages."""
-        super().__init__()
-        from torchvision.models.resnet import Bottleneck, ResNet
-
-        whole = ResNet(Bottleneck, [*blocks, 1, 1])
-        self.conv1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1, self.relu, self.maxpool = whole.bn1, whole.relu, whole.maxpool
-        self.layer1, self.layer2 = whole.layer1, whole.layer2
-        self.fc1 = nn.Linear(512, 1)
+    def __init__(self, blocks: Sequence[int] = (3, 4), width: int = 64) -> None:
+        """Takes the blocks of the two stages and the channels of the first convolution."""
+        super().__init__(Sizes(width=width, blocks=(blocks[0], blocks[1])))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(m, 3, h, w), both sides even, to (m,) logits."""
-        small = interpolate(pixel_values, scale_factor=0.5, mode="nearest")
-        x = pixel_values - interpolate(small, scale_factor=2.0, mode="nearest")
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x * (2 / 3)))))
-        return self.fc1(self.layer2(self.layer1(x)).mean((2, 3)))[:, 0]
+        return super().forward(pixel_values)[:, 0]
 
 
 class Logit(nn.Module):

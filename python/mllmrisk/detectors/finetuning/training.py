@@ -21,7 +21,7 @@ from mllmrisk.detectors.finetuning.recipe import Backbone, Found
 #: Rows of real images that the exported network is proved on.
 _PROVED = 8
 #: Packages that decide a result.
-_VERSIONS = ("mllmrisk", "torch", "torchvision", "transformers", "peft", "onnx", "onnxscript")
+_VERSIONS = ("mllmrisk", "torch", "transformers", "peft", "onnx", "onnxscript")
 
 
 class Tuned(NamedTuple):
@@ -106,9 +106,15 @@ def train(
         "batch_parts": history.parts,
         "losses": [[round(epoch.fit, 5), round(epoch.validation, 5)] for epoch in history.epochs],
         "validation_auc": round(history.epochs[history.best].auc, 5),
-        "unreadable": dict(Counter(reader.unreadable.values())),
+        "unreadable": _unreadable(examples, reader),
     }
     return Tuned(model, dict(zip(raw, calibrated.tolist(), strict=True)), auc, record)
+
+
+def _unreadable(examples: Examples, reader: Reader) -> dict[str, int]:
+    """How many of the images gave nothing under some chain, by reason; the reader may know of others' images too."""
+    own = set(examples.names)
+    return dict(Counter({name: reason for (name, _), reason in reader.unreadable.items() if name in own}.values()))
 
 
 def _real_rows(examples: Examples, positions: list[int], look: Look, reader: Reader) -> NDArray[np.float32]:
@@ -157,8 +163,6 @@ def _versions(backbone: Backbone) -> dict[str, str]:
         wanted -= {"transformers", "peft"}
     if backbone.mode != "lora":
         wanted -= {"peft"}
-    if backbone.architecture != "npr":
-        wanted -= {"torchvision"}
     return {name: version(name) for name in _VERSIONS if name in wanted}
 
 
