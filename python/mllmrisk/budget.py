@@ -83,6 +83,8 @@ def describe(asked: Plan) -> Iterable[str]:
         yield from _generation_lines(asked)
     for experiment in asked.experiments:
         yield f"experiment {experiment.kind}"
+    for why in asked.absent.values():
+        yield f"missing: {why}"
     for note in asked.notes:
         yield f"note: {note}"
     yield f"run folder: {asked.out}"

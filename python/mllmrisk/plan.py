@@ -13,7 +13,7 @@ import msgspec
 
 from mllmrisk import config, generators, inference, manifest, photographs, prompts
 from mllmrisk.errors import MissingExtraError, UsageError
-from mllmrisk.experiments import EXPERIMENTS, confounds
+from mllmrisk.experiments import EXPERIMENTS, confounds, examined, families
 from mllmrisk.experiments.base import Experiment
 from mllmrisk.manifest import Manifest
 from mllmrisk.records import Ask, Prompt, RunSpec
@@ -74,6 +74,7 @@ class Plan(NamedTuple):
 
     Attributes:
         given: the images of `--images`, or None.
+        absent: detectors of the profile that are not at hand (weights, a key), and why.
         captions: prompt sets of the images that detection is measured on; None for all images.
         notes: what was left out and why, for the report.
     """
@@ -85,6 +86,7 @@ class Plan(NamedTuple):
     generators: list[generators.Described]
     orders: list[Order]
     experiments: list[Experiment]
+    absent: dict[str, str]
     captions: tuple[str, ...] | None
     out: Path
     notes: list[str]
@@ -146,6 +148,7 @@ def plan(request: Request) -> Plan:
         generators=makers if generating else [],
         orders=builder.orders,
         experiments=builder.experiments,
+        absent=builder.absent,
         captions=builder.captions,
         out=request.out or _default_out(spec),
         notes=builder.notes + (given.notes if given else []),
@@ -153,7 +156,7 @@ def plan(request: Request) -> Plan:
 
 
 def require(asked: Plan) -> None:
-    """Refuses a plan whose prompt texts or photographs are not at hand.
+    """Refuses a plan whose prompt texts, detectors or photographs are not at hand.
 
     Raises:
         UsageError: which are missing and where they are published.
@@ -165,6 +168,12 @@ def require(asked: Plan) -> None:
         raise UsageError(
             f"{len(missing)} prompt set(s) are not at hand:\n{lines}\n"
             f'put the files there, or leave a set out in a profile of your own ([prompts] with {example} = "")'
+        )
+    if asked.absent:
+        lines = "\n".join(f"  {why}" for why in asked.absent.values())
+        raise UsageError(
+            f"{len(asked.absent)} detector(s) are not at hand:\n{lines}\n"
+            "or leave them out in a profile of your own (detectors = [...])"
         )
     if asked.given is None and asked.captions is not None and asked.profile.photographs:
         photographs.check(asked.profile.photographs)
@@ -191,6 +200,7 @@ class _Builder:
         self._asked: dict[str, list[tuple[str, Ask]]] = {}
         self.experiments: list[Experiment] = []
         self.orders: list[Order] = []
+        self.absent: dict[str, str] = {}
         self.captions: tuple[str, ...] | None = None
         self.notes: list[str] = []
 
@@ -217,6 +227,8 @@ class _Builder:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
                 filled[name] = [*(filled.get(name) or getattr(looking, name)), *more]
+        if "detectors" in fields:
+            filled["detectors"] = [name for name in filled["detectors"] if self._at_hand(name)]
         if "device" in fields:
             filled["device"] = self._request.device
         if "validation" in fields and self._generating:
@@ -246,6 +258,17 @@ class _Builder:
         self.experiments.append(experiment)
         for ask in experiment.asks():
             self._asked.setdefault(ask.prompt_set, []).append((kind, ask))
+
+    def _at_hand(self, name: str) -> bool:
+        """Whether a detector can be used; a packaged one that lacks its weights or key is noted in `absent`."""
+        if name not in config.names("detectors") or families.is_family(name):
+            return True
+        if name not in self.absent:
+            try:
+                examined.load([name], self._request.device)
+            except (UsageError, MissingExtraError) as why:
+                self.absent[name] = str(why)
+        return name not in self.absent
 
     def _add_captions(self) -> None:
         captions = self._suite.captions

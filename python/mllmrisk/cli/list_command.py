@@ -33,6 +33,8 @@ def _facts(kind: str, table: dict[str, Any]) -> dict[str, Any]:
         return {"prompts": table.get("prompts", table.get("rows")), "licence": table.get("licence", "")}
     if kind == "expanders":
         return _expander_facts(table)
+    if kind in {"encoders", "backbones"}:
+        return {key: table[key] for key in ("kind", "architecture", "licence") if key in table}
     return {key: table[key] for key in ("generators", "detectors", "judges") if table.get(key)}
 
 
@@ -128,6 +130,8 @@ KINDS = {
     "prompts": lambda: _configs("prompts"),
     "expanders": lambda: _configs("expanders"),
     "detectors": _detectors,
+    "encoders": lambda: _configs("encoders"),
+    "backbones": lambda: _configs("backbones"),
     "judges": lambda: _registered("judges", _configs("judges")),
     "features": _features,
     "perturbations": _perturbations,

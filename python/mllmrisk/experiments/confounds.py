@@ -27,7 +27,7 @@ def check(explained: Mapping[str, str]) -> None:
         UsageError: a key is no probe.
     """
     for name in explained:
-        if name not in STAMPS:
+        if name.partition(":")[0] not in STAMPS:  # content:ENCODER is content, through an encoder
             raise UsageError(
                 f"explained: no stamp is named {name!r}.{did_you_mean(name, STAMPS)} Known: {', '.join(STAMPS)}"
             )

@@ -129,14 +129,25 @@ def _model(study: Study, family: Family, plan: Plan, seen: Sequence[Sample], nam
     """
     if (stored := study.store.model(name)) is not None:
         return family.restore(study, stored[0])
+    twin = study.store.meta(_key(family, plan, seen, seed))  # a paradigm of one generator is that generator
+    if twin is not None and (stored := study.store.model(twin)) is not None:
+        study.store.set_meta(f"calibration {name}", str(study.store.meta(f"calibration {twin}")))
+        return family.restore(study, stored[0])
     checkpoints = study.store.root / "checkpoints" / hashlib.sha256(name.encode()).hexdigest()[:16]
     trained = family.train(study, Training(plan.view, plan.trained_on, seen, seed, checkpoints))
     study.store.set_meta(f"calibration {name}", json.dumps(calibration(trained.inner, seen)))
     if trained.data is None:
         return trained.scorer
     kept = study.store.add_model(name, trained.data, trained.record)
+    study.store.set_meta(_key(family, plan, seen, seed), name)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return family.restore(study, kept)
+
+
+def _key(family: Family, plan: Plan, seen: Sequence[Sample], seed: int) -> str:
+    """All that decides a model."""
+    ids = "\n".join(sorted(s.id for s in seen))
+    return f"model {family.name} {plan.view} {seed} {hashlib.sha256(ids.encode()).hexdigest()[:16]}"
 
 
 def _all_there(study: Study, scorer: str, way: Arm, held_out: Sequence[Sample]) -> bool:

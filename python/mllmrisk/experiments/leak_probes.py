@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from mllmrisk import perturb
 from mllmrisk.experiments import probes
+from mllmrisk.experiments.probe import Probe
 from mllmrisk.experiments.study import Study, Table
 from mllmrisk.experiments.tabular import Tabular
 from mllmrisk.experiments.views import Arm
+
+if TYPE_CHECKING:
+    from mllmrisk.detectors.fitting import Fitted, Rows
 
 
 def _size(study: Study, way: Arm) -> Table:
@@ -28,3 +36,27 @@ PROBES = {
     "content": Tabular("content", lambda study, way: study.thumbnails(way)),
     "caption": Tabular("caption", _captions),
 }
+
+#: What is left of an image for `content`, whatever looks at it.
+_LITTLE = "shrink:16:box"
+
+
+class Through(Tabular):
+    """`content` through a frozen encoder: the head of a `probe` on images of which 16 px are left."""
+
+    def __init__(self, family: Probe) -> None:
+        """Takes the family whose encoder looks."""
+        self.family = family
+        super().__init__(f"content:{family.name.partition(':')[2]}", self._embeddings)
+
+    def needs(self) -> Iterable[str]:
+        """Those of the family."""
+        return self.family.needs()
+
+    def fit(self, rows: Rows, seed: int) -> Fitted:
+        """As the family fits."""
+        return self.family.fit(rows, seed)
+
+    def _embeddings(self, study: Study, way: Arm) -> Table:
+        little = Arm(f"{way.name}/16 px", lambda sample: perturb.joined(way.chain(sample), _LITTLE))
+        return study.embeddings(little, self.family.encoder(study.device))

@@ -129,7 +129,7 @@ def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float
         detector = rows and rows[0].experiment == "detection"
         if detector:
             drawing.line(0, head + tall * i, width, head + tall * i, "axis")
-        drawing.text(12, middle + (0 if detector else 4), naming.printable(name), "bold" if detector else "", most=13)
+        drawing.text(12, middle + (0 if detector else 4), naming.printable(name), "bold" if detector else "", most=16)
         if detector:
             drawing.text(12, middle + 14, "the detector", "muted tiny")
         _dots(drawing, x, middle, rows, step)

@@ -98,6 +98,13 @@ def printable(text: object) -> str:
     return " ".join(shown.split())
 
 
+def probe(name: str) -> str:
+    """What a leak probe sees; `content:ENCODER` sees it through an encoder."""
+    kind, _, encoder = name.partition(":")
+    seen = PROBES.get(kind, "")
+    return "what is left of the image at 16 px, through the encoder " + printable(encoder) if encoder else seen
+
+
 def paradigm(name: str | None) -> str:
     """A paradigm as a row's header; None stands for all generated images."""
     if name is None:

@@ -36,7 +36,7 @@ def leak(reading: Reading) -> Table:
     for view in reading.views("leak"):
         for probe in dict.fromkeys(str(r.detector) for r in reading.find("leak", "auc", perturbation=view)):
             found = [reading.one("leak", "auc", perturbation=view, detector=probe, paradigm=g) for g in groups]
-            head = Heading(naming.printable(probe), naming.PROBES.get(probe, ""))
+            head = Heading(naming.printable(probe), naming.probe(probe))
             rows.append((head, [naming.printable(view), *map(_cell, found)]))
     columns = ["Probe", "View", *map(naming.paradigm, groups)]
     return Table("leak", "AUC of each leak probe", columns, rows)

@@ -152,9 +152,9 @@ def _container(reading: Reading) -> Answer | None:
         return None
     sentences: list[Sentence] = []
     for probe in probes:
-        parts: Sentence = [f"A probe that sees only the {naming.printable(probe)}"]
-        if probe in naming.PROBES:
-            parts.append(f" ({naming.PROBES[probe]})")
+        parts: Sentence = [f"A probe that sees only the {naming.printable(probe.partition(':')[0])}"]
+        if seen := naming.probe(probe):
+            parts.append(f" ({seen})")
         for i, name in enumerate(dict.fromkeys(views)):
             row = reading.one("leak", "auc", detector=probe, perturbation=name)
             if row is not None:
@@ -172,7 +172,11 @@ def _container(reading: Reading) -> Answer | None:
             [
                 f"In the {view} view {_probe_words(held)} still {_verb(held, 'reach')} the detector's figures: "
                 "what is seen there may be "
-                + ("what the images show, not how they were made." if held == ["content"] else "a leak.")
+                + (
+                    "what the images show, not how they were made."
+                    if {name.partition(":")[0] for name in held} == {"content"}
+                    else "a leak."
+                )
             ]
         )
         verdict = "Natively yes; a leak is left elsewhere too" if native else f"In the {view} view a leak is left"
