@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mllmrisk import config, images
 from mllmrisk.detectors.single import Picture, SingleDetector, SingleRecipe, one_row
+from mllmrisk.inference import CPU
 
 WHOLE = images.Preprocessing(crop_mode="full", size=None)
 PATCHES, FEATURES, ENCODED, LOGITS = "patches", "features", "encoded", "logits"
@@ -47,7 +48,9 @@ class SpaiDetector(SingleDetector):
             for start in range(0, len(found), _BATCH)
         ]
         features = np.concatenate(encoded)[None].astype(np.float32)
-        return float(self.run(LOGITS, **{PATCHES: found[:0], FEATURES: features})[0, 0])
+        # onnxruntime runs both ways, whichever is asked for: none on a CPU, one where an empty batch was never tried
+        beside = found[:0] if self.provider == CPU else found[:1]
+        return float(self.run(LOGITS, **{PATCHES: beside, FEATURES: features})[0, 0])
 
     def _side_and_width(self) -> tuple[int, int]:
         shapes = {node.name: node.shape for node in self._opened.session.get_inputs()}
