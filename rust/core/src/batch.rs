@@ -104,6 +104,9 @@ pub fn extract_many(
     each(items, |item| item.source.name().to_owned(), one, threads, go_on)
 }
 
+/// A source's values under each of its chains.
+pub type UnderChains = Vec<Result<Vec<f32>>>;
+
 /// The values of `selection` on each source under each of its chains, as [`extract_many`]: a source is decoded once, and
 /// chains that begin alike share that work. The outer error is the source's own, an inner one a chain's.
 pub fn extract_chains(
@@ -112,10 +115,10 @@ pub fn extract_chains(
     threads: usize,
     limits: &Limits,
     go_on: impl FnMut() -> bool,
-) -> Option<Vec<Result<Vec<Result<Vec<f32>>>>>> {
+) -> Option<Vec<Result<UnderChains>>> {
     let one = |name: &str, (source, chains, seed): (Source, Vec<&Chain>, u64)| {
         let image = source.image(limits)?;
-        let mut found: Vec<Result<Vec<f32>>> = chains.iter().map(|_| Ok(Vec::new())).collect();
+        let mut found: UnderChains = chains.iter().map(|_| Ok(Vec::new())).collect();
         perturb::apply_each(&chains, &image, seed, &mut |index, made| {
             found[index] = made.and_then(|image| guarded(name, || features::extract(name, image, selection)));
         });

@@ -188,12 +188,18 @@ fn branch(
             waiting.into_iter().partition(|&member| step_of(member) == step_of(first));
         waiting = others;
         let Some(step) = step_of(first) else {
-            alike.iter().for_each(|&member| visit(member, Ok(image)));
+            for member in alike {
+                visit(member, Ok(image));
+            }
             continue;
         };
         match step.apply(Cow::Borrowed(image), noise::seed_at(seed, place as u64)) {
             Ok(image) => branch(chains, &alike, place + 1, &image, seed, visit),
-            Err(error) => alike.iter().for_each(|&member| visit(member, Err(error.clone()))),
+            Err(error) => {
+                for member in alike {
+                    visit(member, Err(error.clone()));
+                }
+            }
         }
     }
 }
