@@ -217,8 +217,11 @@ fn fill(
     Ok(Some(prepared))
 }
 
+/// Rows one after the other, and the (height, width) of each.
+type Rows = (Vec<f32>, (usize, usize));
+
 /// The rows of all items; they must have one size.
-fn join(results: Vec<Result<(Vec<f32>, (usize, usize))>>) -> Result<Prepared> {
+fn join(results: Vec<Result<Rows>>) -> Result<Prepared> {
     let mut prepared = Prepared::default();
     let total = results.iter().flatten().map(|(values, _)| values.len()).sum();
     for (index, result) in results.into_iter().enumerate() {

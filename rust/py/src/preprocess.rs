@@ -172,6 +172,7 @@ fn deferred(index: usize, array: &Bound<'_, PyArray3<u8>>) -> Source {
 /// Pairs (k, 2) int64 of hashes that differ in at most `distance` bits, those of one group left out.
 #[pyfunction]
 #[pyo3(signature = (hashes, distance, groups = None))]
+#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
 fn near_duplicates<'py>(
     py: Python<'py>,
     hashes: PyReadonlyArray1<'py, u64>,

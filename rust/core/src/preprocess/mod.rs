@@ -49,7 +49,7 @@ pub enum Crop {
 pub enum Padding {
     /// A grey level, before normalisation.
     Constant(u8),
-    /// The image mirrored at its outermost pixels, again and again: NumPy's `reflect`, OpenCV's `BORDER_REFLECT_101`.
+    /// The image mirrored at its outermost pixels, again and again: `reflect` of `NumPy`, `BORDER_REFLECT_101` of `OpenCV`.
     Reflect,
 }
 
@@ -63,7 +63,7 @@ pub enum Resampling {
 }
 
 impl Resampling {
-    /// The one of that name: with `antialias` Pillow's, else OpenCV's and torch's.
+    /// The one of that name: with `antialias` Pillow's, else that of `OpenCV` and torch.
     pub fn parse(name: &str, antialias: bool) -> Result<Self> {
         match (name, antialias) {
             ("nearest", true) => Ok(Self::Plain(Interpolation::NearestCentre)),

@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-/// (sample · scale - mean) / std, in this order of operations and single precision: what NumPy gives.
+/// (sample · scale - mean) / std, in this order of operations and single precision: what `NumPy` gives.
 pub(super) struct Affine {
     pub(super) scale: f32,
     pub(super) mean: [f32; 3],

@@ -1,8 +1,9 @@
 //! The patches that the detector AIDE looks at: the windows of an image with the least and with the most texture.
 //!
-//! After Yan et al., A sanity check for AI-generated image detection (AIDE), 2025, section 4.1, and the authors' code: windows of 32×32 at
-//! stride 16 are graded by their DCT over all three channels, the two of the lowest and the two of the highest grade
-//! are enlarged to 256×256 (bilinear, in floats) and normalised with ImageNet's mean and deviation.
+//! After Yan et al., A sanity check for AI-generated image detection (AIDE), 2025, section 4.1, and the authors' code:
+//! windows of 32×32 at stride 16 are graded by their DCT over all three channels, the two of the lowest and the two of
+//! the highest grade are enlarged to 256×256 (bilinear, in floats) and normalised with the mean and deviation of
+//! `ImageNet`.
 
 use crate::error::{Error, Result};
 use crate::features::WindowGrades;

@@ -1,7 +1,7 @@
 //! Resampling without antialiasing: what lies between the pixels that are kept is not seen.
 //!
-//! Pixel centres are at halves, and the border is replicated, as in OpenCV's `resize` and in torch's
-//! `interpolate(align_corners=False)` on bytes; sums are made in 32-bit floats and rounded once, so that both are met
+//! Pixel centres are at halves, and the border is replicated, as in `resize` of `OpenCV` and in torch's
+//! `interpolate(align_corners=False)`; sums are made in 32-bit floats and rounded once, so that both are met
 //! within one level.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::transform::resize::Region;
 /// How a pixel is made of its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// The pixel under the output pixel's corner, ⌊i · from / to⌋, as OpenCV's and torch's `nearest` take it.
+    /// The pixel under the output pixel's corner, ⌊i · from / to⌋, as `nearest` of `OpenCV` and torch takes it.
     NearestCorner,
     /// The pixel under the output pixel's centre, ⌊(i + 0.5) · from / to⌋, as Pillow takes it.
     NearestCentre,
