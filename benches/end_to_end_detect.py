@@ -89,7 +89,7 @@ def model() -> Fitted:
     count = len(patches)
     rows = Rows(values, labels, np.arange(count) // 4, np.arange(count), np.ones(count), np.ones(count, dtype=bool))
     every = np.ones(count, dtype=bool)
-    return fit(rows, seed=0)._replace(share=0.4, trees=_fit_trees(rows, every, 0))
+    return fit(rows, seed=0)._replace(share=0.4, curved=_fit_trees(rows, every, 0))
 
 
 def usual(fitted: Fitted, file: Path, view: str) -> float:

@@ -45,7 +45,7 @@ def test_the_file_gives_what_the_fitted_model_gives(seed: int):
     # Force each part of the blend to matter, whatever the inner validation chose.
     trees = _fit_trees(given, np.ones(240, dtype=bool), seed)
     for share in (0.0, 0.4, 1.0):
-        blended = fitted._replace(share=share, trees=trees if share else None)
+        blended = fitted._replace(share=share, curved=trees if share else None)
         loaded = Forensic(to_onnx(blended, card()))
         rng = np.random.default_rng(99)
         unseen = (given.values * rng.uniform(0.5, 1.5, given.values.shape)).astype(np.float32)
