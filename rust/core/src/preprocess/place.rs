@@ -94,7 +94,7 @@ mod tests {
     fn a_mirror_swings_between_the_outermost_pixels() {
         let axis = Axis { from: 0, kept: 3, before: 5, size: 12 };
         let positions: Vec<usize> = (0..12).map(|at| axis.mirrored(at)).collect();
-        assert_eq!(positions, [1, 2, 1, 0, 1, 0, 1, 2, 1, 0, 1, 2].map(|x: usize| x));
+        assert_eq!(positions, [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]);
     }
 
     #[test]
