@@ -226,7 +226,7 @@ class _Builder:
         for name in _FROM_PROFILE:
             if name in fields:
                 more = self._request.detectors if name == "detectors" else ()
-                filled[name] = [*(filled.get(name) or getattr(looking, name)), *more]
+                filled[name] = list(dict.fromkeys([*(filled.get(name) or getattr(looking, name)), *more]))
         if "detectors" in fields:
             filled["detectors"] = [name for name in filled["detectors"] if self._at_hand(name)]
         if "device" in fields:

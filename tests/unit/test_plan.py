@@ -51,6 +51,19 @@ def test_a_plan_without_its_texts_says_where_they_are_published_and_does_nothing
     assert "mllmrisk prompts fetch i2p" in str(told.value)
 
 
+def test_detectors_that_are_not_at_hand_are_listed_with_their_cure(nothing_at_hand, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLLMRISK_WEIGHTS", str(tmp_path / "none"))
+    for name in ("ILLUMINARTY_API_KEY", "WINSTON_API_KEY", "MLLMRISK_PUBLIC_IMAGES"):
+        monkeypatch.delenv(name, raising=False)
+    found = asked(profile="paper", suite="fake")
+    assert list(found.absent) == ["de-fake", "aiornot-siglip2", "winston", "illuminarty"]
+    lines = "\n".join(budget.describe(found))
+    assert "mllmrisk export-detector aiornot-siglip2" in lines
+    assert "ILLUMINARTY_API_KEY" in lines
+    with pytest.raises(UsageError, match=r"4 detector\(s\) are not at hand"):
+        plan.require(found._replace(orders=[]))
+
+
 def test_the_embedded_profile_stands_in_for_every_set_and_needs_nothing():
     found = asked()
     plan.require(found)
