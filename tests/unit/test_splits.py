@@ -57,7 +57,7 @@ def test_a_caption_and_its_expansions_are_one_group():
     samples += [sample(2000 + i, source="fake", prompt_id=f"{i}/v1") for i in range(4)]
     found = splits.groups(samples, {f"{i}/v1": str(i) for i in range(4)})
     by_id = {s.id: int(group) for group, s in zip(found.ids, samples, strict=True)}
-    assert found.by == "prompt"
+    assert found.by == "caption"
     assert len(set(by_id.values())) == 4
     assert all(by_id[f"s{2000 + i}"] == by_id[samples[2 * i].id] for i in range(4))
 

@@ -93,7 +93,8 @@ def within_sources(study: Study, rows: Sequence[Sample]) -> Clusters | None:
     if "source" not in study.groups.by:
         return None
     position: dict[str, int] = {}
-    keys = [f"prompt {s.prompt_id}" if s.prompt_id is not None else f"image {s.id}" for s in rows]
+    concept = study.concepts
+    keys = [f"image {s.id}" if s.prompt_id is None else f"prompt {concept.get(s.prompt_id, s.prompt_id)}" for s in rows]
     ids = np.array([position.setdefault(key, len(position)) for key in keys], dtype=np.int64)
     return Clusters(ids, len(position), "prompt" if any(s.prompt_id for s in rows) else "image")
 

@@ -20,7 +20,8 @@ class Groups(NamedTuple):
 
     Attributes:
         ids: (n,) int64, dense from 0.
-        by: `source`, `source and prompt`, `prompt` or `image`, as methods state it.
+        by: `source`, `source and prompt`, `prompt` or `image`, as methods state it; `caption` stands for `prompt` where
+            several prompts ask for one picture.
     """
 
     ids: NDArray[np.int64]
@@ -48,16 +49,19 @@ def groups(
         concepts: what a prompt asks for, by prompt id: prompts of one concept (a caption and its expansions) are one.
         joined: pairs of sample ids that belong together for another reason.
     """
+    concepts = concepts or {}
+    asked = {sample.prompt_id for sample in samples if sample.prompt_id is not None}
+    word = "prompt" if len({concepts.get(name, name) for name in asked}) == len(asked) else "caption"
     for columns, by in (
-        (("source", "prompt_id"), "source and prompt"),
+        (("source", "prompt_id"), f"source and {word}"),
         (("source",), "source"),
-        (("prompt_id",), "prompt"),
+        (("prompt_id",), word),
     ):
         if any(getattr(sample, column) is None for sample in samples for column in columns[:1]):
             continue
         if len(columns) == 2 and all(sample.prompt_id is None for sample in samples):
             continue
-        ids = _components(samples, columns, concepts or {}, joined)
+        ids = _components(samples, columns, concepts, joined)
         if all(_count(ids, samples, label) >= _FEWEST for label in ("real", "fake")):
             return Groups(ids, by)
     return Groups(_components(samples, ("image",), {}, joined), "image")
