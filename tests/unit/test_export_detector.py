@@ -226,7 +226,7 @@ def test_a_wrong_shape_is_told(npr, tmp_path):
 
 def test_a_pickled_module_is_refused_unloaded(npr, tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
-    refused(npr[0], tmp_path / "whole.pth", r"state_dict\(\) with safetensors")
+    refused(npr[0], tmp_path / "whole.pth", r"state_dict\(\), NEW")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(npr, tmp_path):

@@ -31,8 +31,8 @@ from mllmrisk.generators.answers import (
     sort_status,
 )
 from mllmrisk.generators.base import Common, Made, Request
+from mllmrisk.generators.budget import Budget
 from mllmrisk.generators.openai import GIVE_UP, OpenAI, Parameters
-from mllmrisk.generators.pace import Budget
 from mllmrisk.records import Outcome
 
 QUICK = {"first_wait": 0.01, "longest_wait": 0.02, "attempts": 3, "timeout": 5.0}

@@ -1,15 +1,10 @@
-"""What a service may be asked: an even pace that all threads share, and a budget in calls and in money."""
+"""What a service may be asked: a budget in calls and in money."""
 
 from __future__ import annotations
 
 import threading
-import time
 
 import msgspec
-
-
-class StoppedError(Exception):
-    """The detector was stopped while a thread waited."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,44 +70,3 @@ class Purse:
         then, budget = self.calls + self._open + 1, self._budget
         within_calls = budget.calls is None or then <= budget.calls
         return within_calls and (budget.money is None or then * budget.price <= budget.money * (1 + 1e-9))
-
-
-class Pace:
-    """Spaces requests evenly, and holds all of them back when the service asks for it."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self._gap = 60.0 / per_minute if per_minute else 0.0
-        self._next = self._held = 0.0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-
-    def wait(self) -> None:
-        """Returns when the next request may start.
-
-        Raises:
-            StoppedError: :meth:`stop` was called.
-        """
-        with self._lock:
-            start = max(time.monotonic(), self._next)
-            self._next = start + self._gap
-        self.sleep(start - time.monotonic())
-        while (left := self._held - time.monotonic()) > 0:
-            self.sleep(left)
-
-    def hold(self, seconds: float) -> None:
-        """No request starts before so many seconds have passed: a rate limit is the account's, not one request's."""
-        with self._lock:
-            self._held = max(self._held, time.monotonic() + seconds)
-
-    def sleep(self, seconds: float) -> None:
-        """Sleeps, unless it is stopped.
-
-        Raises:
-            StoppedError: :meth:`stop` was called.
-        """
-        if self._stop.wait(max(0.0, seconds)):
-            raise StoppedError
-
-    def stop(self) -> None:
-        """Wakes all who wait, for good."""
-        self._stop.set()

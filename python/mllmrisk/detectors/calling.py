@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mllmrisk.detectors.allowance import Budget, Pace, Purse
+from mllmrisk.detectors.allowance import Budget, Purse
 from mllmrisk.errors import UsageError
 from mllmrisk.extras import optional
+from mllmrisk.pace import Pace
 
 #: Reasons that say nothing about the image: the same image may be scored tomorrow.
 TRANSIENT = frozenset({"rate_limited", "server_error", "timeout", "unreachable", "malformed"})

@@ -18,6 +18,7 @@ import msgspec
 
 from mllmrisk import config, perturb
 from mllmrisk.detectors import card, places
+from mllmrisk.detectors.architectures import weights
 from mllmrisk.detectors.de_fake import LAYERS, DeFake, Recipe
 from mllmrisk.detectors.networks import quiet
 from mllmrisk.errors import MllmriskError, UsageError
@@ -67,24 +68,7 @@ def state(path: Path) -> State:
     Raises:
         UsageError: it is a whole pickled module, or no tensors at all; the message says what to do.
     """
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = optional("safetensors.torch", "the conversion", "gen").load_file(str(path))
-        else:
-            torch = optional("torch", "the conversion", "gen")
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except MllmriskError:
-        raise
-    except Exception as wrong:  # OSError, UnpicklingError, RuntimeError, SafetensorError
-        raise UsageError(
-            f"{path}: {first_line(wrong)}. A whole pickled module runs code when it is loaded, and is not loaded here. "
-            f"In a container without network and without anything of yours, with the author's code: "
-            f"`torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)`; then give NEW"
-        ) from wrong
-    found = found["model"] if isinstance(found, dict) and isinstance(found.get("model"), dict) else found
-    if not isinstance(found, dict) or not found or not all(hasattr(part, "dtype") for part in found.values()):
-        raise UsageError(f"{path}: holds {type(found).__name__}, no state dict")
-    return {name: part.float() if part.is_floating_point() else part for name, part in found.items()}
+    return {name: part.float() if part.is_floating_point() else part for name, part in weights.read(path).items()}
 
 
 def clip(tensors: State) -> Any:

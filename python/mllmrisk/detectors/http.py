@@ -19,11 +19,12 @@ from typing import Any, Literal
 import msgspec
 
 from mllmrisk import config, images, perturb
-from mllmrisk.detectors.allowance import Budget, StoppedError
+from mllmrisk.detectors.allowance import Budget
 from mllmrisk.detectors.calling import Address, Answer, Caller, File, Key, Limits, Sending
 from mllmrisk.detectors.recipe import Common, Threshold
 from mllmrisk.detectors.recordings import Recorded, Recordings, digest
 from mllmrisk.errors import ImageError, UsageError
+from mllmrisk.pace import StoppedError
 from mllmrisk.records import Score
 
 #: Log odds further out than this are not told apart: a service's exact 0 and 1 stand here, tied and in sight.

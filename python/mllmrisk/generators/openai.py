@@ -27,8 +27,9 @@ from mllmrisk.extras import optional
 from mllmrisk.generators import answers
 from mllmrisk.generators.answers import AgainError, Answer, FatalError, FaultyError, RefusedError
 from mllmrisk.generators.base import Common, Made, Request
+from mllmrisk.generators.budget import Budget
 from mllmrisk.generators.endpoint import Parameters, check, fields, key
-from mllmrisk.generators.pace import Budget, Pace, StoppedError
+from mllmrisk.pace import Pace, StoppedError
 from mllmrisk.records import Outcome
 
 #: Seconds after which an interrupt is heeded at the latest: one that comes just before a wait does not end it.
