@@ -412,7 +412,7 @@ def test_a_detector_that_guesses_on_one_paradigm_is_named() -> None:
     assert "Which detectors fail on which images?" not in alone
 
 
-def test_no_number_in_words_without_interval_and_n(run: Path) -> None:
+def test_no_number_in_toldwithout_interval_and_n(run: Path) -> None:
     for answer in words.answers(Reading.open(run)):
         for sentence in answer.sentences:
             for part in sentence:
@@ -450,3 +450,17 @@ def test_a_difference_of_shares_is_in_points() -> None:
 def test_unscored_says_why() -> None:
     row = _headline_row(value=None, low=None, high=None, n_unscored={"no_training_images": 8}, method="none")
     assert cell(row).text.startswith("not scored: no image is left to train on")
+
+
+@pytest.mark.parametrize(
+    ("chain", "told"),
+    [
+        ("jpeg:75", "JPEG 75"),
+        ("jpeg:75:444", "JPEG 75 4:4:4"),
+        ("jpeg:75:shift=4", "JPEG 75 grid +4"),
+        ("resize:0.5:lanczos+jpeg:75", "resized ×0.5 lanczos, JPEG 75"),
+        ("cropat:200:0.37:0.61", "crop 200 px off centre"),
+    ],
+)
+def test_perturbations_that_differ_are_called_differently(chain: str, told: str) -> None:
+    assert naming.perturbation(chain) == told

@@ -129,9 +129,11 @@ def _leak_panel(view: str, bands: list[tuple[str, list[Estimate]]], floor: float
         detector = rows and rows[0].experiment == "detection"
         if detector:
             drawing.line(0, head + tall * i, width, head + tall * i, "axis")
-        drawing.text(12, middle + (0 if detector else 4), naming.printable(name), "bold" if detector else "", most=16)
-        if detector:
-            drawing.text(12, middle + 14, "the detector", "muted tiny")
+        called, _, encoder = (name, "", "") if detector else name.partition(":")
+        below = "the detector" if detector else f"through {naming.printable(encoder)}" if encoder else ""
+        drawing.text(12, middle + (0 if below else 4), naming.printable(called), "bold" if detector else "", most=16)
+        if below:
+            drawing.text(12, middle + 14, below, "muted tiny", most=20)
         _dots(drawing, x, middle, rows, step)
     _legend(drawing, groups, 12, bottom + 54, width - 12)
     return Chart(drawing.name, drawing.render(), title)

@@ -160,13 +160,28 @@ _STEPS = {
 
 
 def perturbation(chain: str | None) -> str:
-    """A perturbation chain in words: `resize:0.5+jpeg:75` is `resized ×0.5, JPEG 75`."""
+    """A perturbation chain in words: `resize:0.5+jpeg:75:444` is `resized ×0.5, JPEG 75 4:4:4`."""
     words = []
     for step in (chain or "").split("+"):
         kind, *arguments = step.split(":")
         pattern = _STEPS.get(kind)
-        words.append(printable(step) if pattern is None else pattern.format(*(arguments or [""])).strip())
+        if pattern is None:
+            words.append(printable(step))
+            continue
+        more = [_option(text) for text in arguments[1:]] if kind in _OPTIONS else []
+        words.append(" ".join([pattern.format(*(arguments or [""])).strip(), *more]))
     return printable(", ".join(words))
+
+
+#: Steps whose further arguments make another perturbation of them.
+_OPTIONS = frozenset({"jpeg", "resize", "shrink"})
+
+
+def _option(text: str) -> str:
+    """`444` is `4:4:4`, `shift=4` is `grid +4`, a kernel is its name."""
+    if text.isdigit():
+        return ":".join(text)
+    return f"grid +{text.removeprefix('shift=')}" if text.startswith("shift=") else text
 
 
 def families(chains: list[str]) -> list[list[str]]:
