@@ -44,8 +44,8 @@ def read(path: Path) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as wrong:  # RuntimeError, UnpicklingError, EOFError: as they come
         raise UsageError(
-            f"{path}: more than tensors, or no checkpoint ({type(wrong).__name__}). A whole pickled module runs code when "
-            f"it is loaded and is refused. In a container without network and without anything of yours, with the "
+            f"{path}: more than tensors, or no checkpoint ({type(wrong).__name__}). A whole pickled module runs code "
+            f"when it is loaded and is refused. In a container without network and without anything of yours, with the "
             f"author's code: `torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)`; then give NEW"
         ) from wrong
     found = next((found[key] for key in _WRAPPERS if _is_state(_item(found, key), torch)), found)
