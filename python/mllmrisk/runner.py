@@ -48,6 +48,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
         _images(store, asked, request, seconds, tell)
         study = _study(store, asked, request, tell)
         captions = study if asked.captions is None else _study(store, asked, request, tell, asked.captions)
+        for experiment in asked.experiments:
+            experiment.check(captions if experiment.photographs else study)
         rows: list[Estimate] = []
         for experiment in asked.experiments:
             with _timed(seconds, experiment.kind):
@@ -57,7 +59,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
             left = {"notes": _notes(asked, captions, rows), "failures": store.failures()}
             told = {**summaries.of(study, captions, rows), **left}
         write_atomically(store.root / "summaries.json", json.dumps(told, ensure_ascii=False, allow_nan=False).encode())
-        store.write_estimates(_facts(asked, study, store, began, seconds), rows)
+        store.write_estimates(_facts(asked, (study, captions), store, began, seconds), rows)
     report.render(asked.out)
     return Run(asked.out)
 
@@ -191,7 +193,10 @@ class _timed:  # noqa: N801 (a context manager that reads like a keyword)
         self._seconds[self._stage] = round(self._seconds.get(self._stage, 0.0) + time.monotonic() - self._began, 2)
 
 
-def _facts(asked: Plan, study: Study, store: Store, began: str, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _facts(
+    asked: Plan, studies: tuple[Study, Study], store: Store, began: str, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    study, captions = studies
     return {
         "spec": msgspec.to_builtins(asked.spec),
         "suite_about": asked.suite.about,
@@ -214,15 +219,21 @@ def _facts(asked: Plan, study: Study, store: Store, began: str, seconds: Mapping
         },
         "began": began,
         "seconds": dict(seconds),
-        "groups": {"by": study.groups.by, "weak": study.groups.weak},
+        "groups": {"by": captions.groups.by, "weak": captions.groups.weak} if _splits(asked) else {},
         "counts": _counts(study),
     }
 
 
 def _notes(asked: Plan, study: Study, rows: Sequence[Estimate]) -> list[str]:
-    """The plan's, and how far sizes could be matched where a figure depends on it."""
+    """The plan's; how far sizes could be matched, and what was done about near-duplicates, where a figure depends on it."""
     matched = any(row.perturbation == "matched" for row in rows)
-    return asked.notes + (views.notes(study.samples, study.containers) if matched else [])
+    sizes = views.notes(study.samples, study.containers) if matched else []
+    return [*asked.notes, *sizes, *(study.notes if _splits(asked) else [])]
+
+
+def _splits(asked: Plan) -> bool:
+    """Whether anything is split into groups: detectors that look at photographs are."""
+    return any(experiment.photographs for experiment in asked.experiments)
 
 
 def _counts(study: Study) -> dict[str, int]:

@@ -15,6 +15,8 @@ from mllmrisk.errors import UsageError
 from mllmrisk.experiments import families
 from mllmrisk.experiments.crossfit import Plan, crossfit
 from mllmrisk.experiments.leak import Leak, Parameters
+from mllmrisk.experiments.retrain import Parameters as RetrainParameters
+from mllmrisk.experiments.retrain import Retrain
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.tabular import Tabular
 from mllmrisk.manifest import read
@@ -89,21 +91,22 @@ def copied(collection: Path, folder: Path) -> Path:
     return manifest
 
 
-def test_near_duplicates_stop_a_training_and_joined_they_are_one_group(
+def test_near_duplicates_stop_a_retraining_and_stand_on_one_side_elsewhere(
     store: Store, collection: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
-    manifest = copied(collection, tmp_path / "images")
-    plan = Plan("native", "all", lambda _: True, 1, 2, ())
-    study = opened(store, manifest)
+    study = opened(store, copied(collection, tmp_path / "images"))
     with pytest.raises(UsageError, match=r"1 pair\(s\) of near-duplicates.*\n.*real_0_0.jpg.*twin.jpg"):
-        crossfit(study, families.load("forensic"), plan, [study.arm("native")])
-    joined = Study(store, seed=0, resamples=100, threads=2, near_duplicates="join")
-    group = dict(zip((s.path for s in joined.samples), joined.groups.ids, strict=True))
+        Retrain(RetrainParameters(detectors=("forensic",))).check(study)
+    group = dict(zip((s.path for s in study.samples), study.groups.ids, strict=True))
     assert group["real_0_0.jpg"] == group["twin.jpg"] == group["real_3_0.jpg"]
+    assert "1 pair(s)" in study.notes[0]
+    joined = Study(store, seed=0, resamples=100, threads=2, near_duplicates="join")
+    Retrain(RetrainParameters(detectors=("forensic",))).check(joined)
     told = Study(store, seed=0, resamples=100, threads=2, near_duplicates="tell")
-    told.check_near_duplicates()
-    assert len(told.near_duplicates) == 1
+    group = dict(zip((s.path for s in told.samples), told.groups.ids, strict=True))
+    assert group["real_0_0.jpg"] != group["twin.jpg"]
+    assert "left in their groups" in told.notes[0]
 
 
 def test_content_is_also_looked_at_through_the_encoder_of_a_probe(store: Store, collection: Path) -> None:

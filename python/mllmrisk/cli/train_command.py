@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mllmrisk.experiments.duplicates import Policy
 
 
+#: What stands for an encoder or backbone that is not named: those that come with the package.
+_DEFAULTS = {"probe": "micro-clip", "finetune": "micro-cnn"}
+
+
 @click.command(name="train")
 @click.option(
     "--images", required=True, type=click.Path(path_type=Path), metavar="MANIFEST|DIR", help="Labelled images."
@@ -28,8 +32,14 @@ if TYPE_CHECKING:
     metavar="forensic|probe|finetune",
     help="Kind of detector.",
 )
-@click.option("--encoder", metavar="NAME|FILE", help="For probe: the frozen encoder (mllmrisk list encoders).")
-@click.option("--backbone", metavar="NAME|FILE", help="For finetune: the network (mllmrisk list backbones).")
+@click.option(
+    "--encoder",
+    metavar="NAME|FILE",
+    help="For probe: the frozen encoder (mllmrisk list encoders) [default: micro-clip].",
+)
+@click.option(
+    "--backbone", metavar="NAME|FILE", help="For finetune: the network (mllmrisk list backbones) [default: micro-cnn]."
+)
 @click.option(
     "--view",
     default="recompressed",
@@ -110,6 +120,6 @@ def _named(family: str, encoder: str | None, backbone: str | None) -> str:
         if argument is not None and family != kind:
             raise UsageError(f"{option} is for --family {kind}, not {family}")
         if family == kind and argument is None:
-            raise UsageError(f"--family {kind} needs {option} NAME|FILE")
-    argument = encoder or backbone
+            click.echo(f"mllmrisk: {option} {_DEFAULTS[kind]} (a small one that comes along; name another)", err=True)
+    argument = encoder or backbone or _DEFAULTS.get(family)
     return family if argument is None else f"{family}:{argument}"

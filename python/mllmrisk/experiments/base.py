@@ -43,6 +43,14 @@ class Experiment(Protocol):
         """The images that it wants from generators, where a run generates."""
         ...
 
+    def check(self, study: Study) -> None:
+        """Refuses images that cannot be used, before any experiment of the run begins.
+
+        Raises:
+            UsageError: what is wrong and what to do.
+        """
+        ...
+
     def estimates(self, study: Study) -> list[Estimate]:
         """Asks the study for scores, stage by stage, and makes the estimates."""
         ...
@@ -69,6 +77,9 @@ class WithParameters(Generic[P]):
     def absent(self) -> str | None:
         """Nothing is lacking."""
         return None
+
+    def check(self, study: Study) -> None:
+        """Any images will do."""
 
     def asks(self) -> Iterable[Ask]:
         """Nothing: it takes the images that are there."""

@@ -89,7 +89,6 @@ def crossfit(study: Study, family: Family, plan: Plan, arms: Sequence[Arm]) -> d
     Returns:
         Scores by the arm's name.
     """
-    study.check_near_duplicates()
     total = plan.repeats * plan.folds
     for repeat in range(plan.repeats):
         fold_of = study.folds(plan.folds, repeat)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mllmrisk import images
 from mllmrisk.errors import UsageError
 
-#: `stop` the training with their list, `join` them into one group, `tell` how many there are and go on.
+#: `stop` a training of detectors (`mllmrisk train`, the experiment `retrain`) with their list, and join them into one
+#: group elsewhere; `join` them everywhere; `tell` how many there are and leave groups as they are.
 Policy: TypeAlias = Literal["stop", "join", "tell"]
 
 #: Bits of 64 in which hashes of one picture may differ: copies of photographs that were resized, blurred or compressed
@@ -87,3 +88,15 @@ def refuse(found: Sequence[Pair], names: dict[str, str]) -> None:
         "remove one of each, give both the same source in the manifest, or let them count as one: "
         'near_duplicates = "join" in the profile, --near-duplicates join for mllmrisk train'
     )
+
+
+def notes(found: Sequence[Pair], policy: Policy) -> list[str]:
+    """What was done about near-duplicates, in words."""
+    if not found:
+        return []
+    done = (
+        "are left in their groups, as the profile says"
+        if policy == "tell"
+        else "count as one group, so that no split divides them"
+    )
+    return [f"Near-duplicates: {len(found)} pair(s) of images of different groups show one picture; they {done}."]

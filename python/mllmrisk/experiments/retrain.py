@@ -59,6 +59,10 @@ class Retrain(WithParameters[Parameters]):
         """Nothing can be trained without a family."""
         return None if self.families else "the profile names no family of detectors (forensic, probe:ENCODER, ...)"
 
+    def check(self, study: Study) -> None:
+        """Stops where near-duplicates would have stood on both sides of a split."""
+        study.check_near_duplicates()
+
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and detection rate of each cell."""
         p = self.parameters

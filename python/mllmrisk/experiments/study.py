@@ -82,7 +82,7 @@ class Study:
             device: where judges run.
             progress: called with (stage, done, total).
             prompt_sets: generated images of these sets only, beside all photographs; None for all.
-            near_duplicates: what is done about one picture in two groups.
+            near_duplicates: what is done about one picture in two groups; see :data:`duplicates.Policy`.
         """
         self.store = store
         self.seed = seed
@@ -115,7 +115,7 @@ class Study:
     @cached_property
     def groups(self) -> splits.Groups:
         """Groups of the samples, in their order."""
-        joined = self.near_duplicates if self._near_duplicates == "join" else ()
+        joined = () if self._near_duplicates == "tell" else self.near_duplicates
         return splits.groups(self.samples, self.concepts, joined)
 
     @cached_property
@@ -132,13 +132,18 @@ class Study:
         return duplicates.pairs([s.id for s in table.samples], table.values, groups) if table.samples else []
 
     def check_near_duplicates(self) -> None:
-        """Stops where near-duplicates could stand on both sides of a split.
+        """Stops a training for which near-duplicates would have stood on both sides of a split, if it is to be stopped.
 
         Raises:
             UsageError: the list of them.
         """
         if self._near_duplicates == "stop":
             duplicates.refuse(self.near_duplicates, {s.id: s.path or f"sample {s.id}" for s in self.samples})
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done about near-duplicates, for the report."""
+        return duplicates.notes(self.near_duplicates, self._near_duplicates)
 
     def group_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
         """(n,) group ids of some samples."""
