@@ -225,7 +225,7 @@ def _facts(
 
 
 def _notes(asked: Plan, study: Study, rows: Sequence[Estimate]) -> list[str]:
-    """The plan's; how far sizes could be matched and what was done about near-duplicates, where figures depend on it."""
+    """The plan's; and what was done about sizes and near-duplicates, where figures depend on it."""
     matched = any(row.perturbation == "matched" for row in rows)
     sizes = views.notes(study.samples, study.containers) if matched else []
     return [*asked.notes, *sizes, *(study.notes if _splits(asked) else [])]

@@ -386,8 +386,8 @@ def _block(trained: str, tested: str, value: float, **changes: object) -> Estima
     [
         (0.9, 0.9, "No loss is shown"),
         (0.7, 0.9, "In part: less is found for forensic, Diffusion to MLLM"),
-        (0.52, 0.9, "Not everywhere: down to guessing for forensic, Diffusion to MLLM"),
-        (0.52, 0.5, "No: down to guessing"),
+        (0.52, 0.9, "Not shown everywhere: guessing is not ruled out for forensic, Diffusion to MLLM"),
+        (0.52, 0.5, "Not shown: none beats guessing for certain"),
     ],
 )
 def test_retraining_carries_over_as_far_as_intervals_show(across: float, back: float, verdict: str) -> None:
@@ -407,7 +407,7 @@ def test_a_detector_that_guesses_on_one_paradigm_is_named() -> None:
     weak[1] = msgspec.structs.replace(weak[1], value=0.55, low=0.48, high=0.62)
     found = {a.question: a for a in words.answers(Reading("run", {}, [*rows, *weak], {}))}
     answer = found["Which detectors fail on which images?"]
-    assert answer.verdict == "No better than guessing: other on MLLM images"
+    assert answer.verdict == "Not shown to beat guessing: other on MLLM images"
     alone = {a.question for a in words.answers(Reading("run", {}, rows, {}))}
     assert "Which detectors fail on which images?" not in alone
 

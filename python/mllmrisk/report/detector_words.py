@@ -1,6 +1,6 @@
 """What detectors can and cannot do, in words: who fails on which images, and whether retraining carries over.
 
-A detector *fails* on a group of images where the interval of its AUC reaches 0.5, as guessing would. One that was
+A detector is *not shown to beat guessing* on a group of images where the interval of its AUC reaches 0.5. One that was
 trained on one paradigm *loses* on another where the interval of its AUC there lies below that of one trained on it.
 """
 
@@ -37,11 +37,11 @@ def failing(reading: Reading) -> Answer | None:
             lost.append(f"{naming.printable(detector)} on {naming.listed(missed)}")
     question = "Which detectors fail on which images?"
     if lost:
-        sentences.append(["An AUC whose interval reaches 0.5 is what guessing would give."])
-        return Answer(question, f"No better than guessing: {'; '.join(lost)}", "warn", sentences)
+        sentences.append(["Where an AUC's interval reaches 0.5, guessing is not ruled out."])
+        return Answer(question, f"Not shown to beat guessing: {'; '.join(lost)}", "warn", sentences)
     if unsure:
         return Answer(question, "Not all of them could be measured", "open", sentences)
-    return Answer(question, "None is down to guessing", "clear", sentences)
+    return Answer(question, "All beat guessing, on every paradigm", "clear", sentences)
 
 
 def carrying_over(reading: Reading) -> Answer | None:
@@ -92,9 +92,9 @@ def _block(reading: Reading, detector: str, trained: str, tested: str) -> Estima
 
 def _verdict(blind: list[str], losing: list[str], *, open_: bool) -> tuple[str, Tone]:
     if blind and not losing and not open_:
-        return "No: down to guessing", "warn"
+        return "Not shown: none beats guessing for certain", "warn"
     if blind:
-        return f"Not everywhere: down to guessing for {'; '.join(blind)}", "warn"
+        return f"Not shown everywhere: guessing is not ruled out for {'; '.join(blind)}", "warn"
     if losing:
         return f"In part: less is found for {'; '.join(losing)}", "clear"
     return "No loss is shown", "open"
