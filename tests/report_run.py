@@ -101,7 +101,8 @@ def _detection(make: Maker) -> None:
             make.add("detection", "auc", base, **where, ties=0.125 if generator is None else 0.0)
             if generator is None:
                 for source in SOURCES:
-                    make.add("detection", "auc", base, **where, contrast=f"against: {source}")
+                    side = {"paradigm": "real", "generator": source, "contrast": f"against: {paradigm or 'all'}"}
+                    make.add("detection", "auc", base, **{**where, **side})
             make.add("detection", "ap", base, **where)
             make.add("detection", "eer", 1 - base, **where)
             make.add("detection", "accuracy", base - 0.06, **where)

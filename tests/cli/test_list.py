@@ -9,8 +9,8 @@ import pytest
 from mllmrisk import config, features, perturb
 from mllmrisk.judges import JUDGES
 
-KINDS = ["suites", "profiles", "generators", "prompts", "expanders", "detectors", "judges", "features"]
-KINDS += ["perturbations"]
+KINDS = ["suites", "profiles", "generators", "prompts", "expanders", "detectors"]
+KINDS += ["encoders", "backbones", "judges", "features", "perturbations"]
 
 
 def test_all_kinds_as_json(run):

@@ -103,7 +103,7 @@ def test_a_generator_is_held_against_its_own_leak_and_without_one_against_its_pa
 def test_a_figure_against_one_source_does_not_stand_for_the_whole():
     rows = [
         row("detection", value=0.95),
-        row("detection", value=0.70, contrast="against: kodak"),
+        row("detection", value=0.70, paradigm="real", generator="kodak", contrast="against: mllm"),
         row("detection", "detection_rate", 0.6, at=0.05),
         row("leak", value=0.8, detector="size"),
     ]

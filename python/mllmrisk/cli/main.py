@@ -24,7 +24,7 @@ COMMANDS = {
     "doctor": "Say what is installed, what is broken, and the cure.",
     "expand": "Say a prompt set's captions again, richer, level by level.",
     "export": "Write a run's estimates or scores as CSV, JSONL or Parquet.",
-    "export-detector": "Make a detector of published or own torch weights: ONNX and TOML, verified.",
+    "export-detector": "Make a detector of published or own PyTorch weights, as ONNX and TOML, verified.",
     "features": "Extract forensic features to Parquet, CSV or NumPy.",
     "generate": "Make the images of a run with the profile's generators.",
     "import": "Check a manifest of images, and write it normalised with sha256.",

@@ -86,7 +86,7 @@ class OnnxDetector:
             UsageError: the weights are not there or not the ones that the TOML names; the device was not got; the
                 model's input or output are not as written; a known answer does not come out.
         """
-        if recipe.model is None:
+        if recipe.model is None or _in_no_package(recipe, folder):
             raise places.absent(recipe, recipe.published)
         model = places.content(recipe.model, recipe.name, folder)
         self.recipe = recipe
@@ -299,6 +299,13 @@ class _Head:
             embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         found: Values = embeddings @ self._weights + self._bias
         return found
+
+
+def _in_no_package(recipe: Recipe, folder: Path) -> bool:
+    """Whether the weights are published in a package that is no extra of mllmrisk, and is not installed."""
+    place = recipe.model
+    alone = place is not None and place.package is not None and place.extra is None and recipe.published is not None
+    return place is not None and alone and not places.here(place, recipe.name, folder)
 
 
 def _score(logit: float | str) -> Score:

@@ -9,7 +9,7 @@ import msgspec
 from mllmrisk.errors import UsageError
 from mllmrisk.experiments.probes import PROBES
 from mllmrisk.experiments.views import VIEWS
-from mllmrisk.records import Estimate
+from mllmrisk.records import AGAINST, EVERY, Estimate
 from mllmrisk.registry import did_you_mean
 
 #: Experiments whose figures are about telling real from fake.
@@ -94,6 +94,9 @@ def _aucs_behind(row: Estimate, aucs: dict[tuple[str | None, ...], Estimate]) ->
             makers = {(side, None) for side in (row.contrast or "").partition("slope: ")[2].split(" - ")}
         shared = ("richness", row.detector, row.trained_on, row.perturbation)
         keys = [key for key in aucs if key[:4] == shared and key[4:6] in makers]
+    elif (row.contrast or "").startswith(AGAINST):  # its own AUC, with the leak of the generated images behind it
+        side = (row.contrast or "").removeprefix(AGAINST)
+        return [msgspec.structs.replace(row, paradigm=None if side == EVERY else side, generator=None)]
     elif row.paradigm == "real":  # false alarms: the AUC of all generated images stands for them
         keys = [(row.experiment, row.detector, row.trained_on, row.perturbation, *[None] * 4)]
     else:

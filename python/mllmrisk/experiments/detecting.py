@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mllmrisk import metrics
 from mllmrisk.experiments.crossfit import Scored
 from mllmrisk.experiments.study import Study, by_generator, tally
-from mllmrisk.records import AGAINST, Estimate, Evidence, ExperimentKind, Sample
+from mllmrisk.records import AGAINST, EVERY, Estimate, Evidence, ExperimentKind, Sample
 
 #: A side with fewer groups than this is resampled by image: two or three sources say nothing about sources.
 _FEWEST_GROUPS = 4
@@ -275,6 +275,9 @@ def _maker(
     unscored = tally({i: r for i, r in rows.reasons.items() if i not in seen}, [*sides, *lost_before])
     counted = [s for s in sides if s.id in seen]
     prompts = {s.prompt_id for s in counted if s.prompt_id is not None}
+    keys: dict[str, Any] = {"paradigm": group.paradigm, "generator": group.generator}
+    if source is not None:  # a figure of these photographs, as their false alarms are
+        keys = {"paradigm": "real", "generator": source, "contrast": f"{AGAINST}{group.paradigm or EVERY}"}
 
     def make(
         metric: str,
@@ -303,13 +306,11 @@ def _maker(
             low_within=None if within is None else within.low,
             high_within=None if within is None else within.high,
             n_unscored=reasons,
-            paradigm=group.paradigm,
-            generator=group.generator,
+            **keys,
             level=group.level,
             detector=where.detector,
             trained_on=where.trained_on,
             perturbation=where.perturbation,
-            contrast=None if source is None else f"{AGAINST}{source}",
             at=at,
             ties=ties,
             n_clusters=None if units is None else units.units,

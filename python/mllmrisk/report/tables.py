@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mllmrisk.records import AGAINST, Estimate
+from mllmrisk.records import AGAINST, EVERY, Estimate
 from mllmrisk.report import heatmap, naming
 from mllmrisk.report.cells import Cell, cell, p_value
 from mllmrisk.report.document import Heading, Table
@@ -123,10 +123,10 @@ def against(reading: Reading, view: str) -> list[Table]:
     for detector in reading.detectors():
         rows = [r for r in reading.against if (r.detector, r.perturbation) == (detector, view) and r.metric == "auc"]
         body = []
-        for name in dict.fromkeys(str(r.contrast) for r in rows):
-            mine = [r for r in rows if r.contrast == name]
-            found = [_first(r for r in mine if r.paradigm == group) for group in groups]
-            head = Heading(naming.printable(name.removeprefix(AGAINST)))
+        for name in dict.fromkeys(str(r.generator) for r in rows):
+            mine = {r.contrast: r for r in rows if r.generator == name}
+            found = [mine.get(f"{AGAINST}{group or EVERY}") for group in groups]
+            head = Heading(naming.printable(name))
             body.append((head, [_cell(row) for row in found]))
         if body:
             named = f"against-{view}-{detector}"
