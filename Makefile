@@ -81,6 +81,7 @@ bench: setup  ## Criterion benches, then the table of ratios against what people
 	cargo bench --locked -p mllmrisk-benches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless simplejpeg
 	$(BIN)/python benches/end_to_end.py
+	$(BIN)/python benches/end_to_end_detect.py
 
 wheel: $(VENV)/.tools  ## Build a wheel into dist/
 	$(BIN)/maturin build --profile dist --locked --out dist
