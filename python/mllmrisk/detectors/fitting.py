@@ -23,6 +23,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 except ModuleNotFoundError as missing:
     raise MissingExtraError("training a detector", "train") from missing
 
@@ -177,7 +178,12 @@ def fit(rows: Rows, *, seed: int, folds: int = 4, choice: Choice | None = None) 
     """
     if rows.labels.all() or not rows.labels.any():
         raise ValueError("training needs both photographs and generated images")
-    choice = choice or BOOSTED
+    # Matrices of a few hundred rows: several threads of BLAS take three times as long as one.
+    with threadpool_limits(1):
+        return _fit(rows, seed, folds, choice or BOOSTED)
+
+
+def _fit(rows: Rows, seed: int, folds: int, choice: Choice) -> Fitted:
     inner = _inner_folds(rows, folds, seed)
     linear = np.full((len(choice.strengths), len(rows.labels)), np.nan)
     curved = np.full(len(rows.labels), np.nan)
