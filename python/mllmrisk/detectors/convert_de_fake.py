@@ -20,9 +20,8 @@ from mllmrisk import config, perturb
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.architectures import weights
 from mllmrisk.detectors.de_fake import LAYERS, DeFake, Recipe
-from mllmrisk.detectors.networks import quiet
 from mllmrisk.errors import MllmriskError, UsageError
-from mllmrisk.extras import optional
+from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line
 from mllmrisk.pictures import PICTURES
 

@@ -16,7 +16,7 @@ import msgspec
 
 from mllmrisk.detectors import places
 from mllmrisk.errors import UsageError
-from mllmrisk.extras import optional
+from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line, parse_device
 
 #: What decides a network's answer, in a folder of `save_pretrained`.
@@ -119,21 +119,6 @@ def single(torch: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' progress bars and advice; what goes wrong is in our errors."""
-    log = transformers.utils.logging
-    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bar:
-            log.enable_progress_bar()
 
 
 def _contents(folder: Path) -> str:

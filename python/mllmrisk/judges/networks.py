@@ -6,16 +6,15 @@ torch and transformers are imported inside functions only.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from mllmrisk.errors import UsageError
-from mllmrisk.extras import optional
+from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line, parse_device
 from mllmrisk.judges.described import Pixels
 
@@ -99,7 +98,7 @@ class Loader:
     def _loaded(self, load: Callable[[str, dict[str, Any]], T], arguments: dict[str, Any]) -> T:
         revision = {"revision": self._network.revision} if self._network.revision else {}
         try:
-            with _quiet(self._transformers):
+            with quiet(self._transformers):
                 return load(self._place, {**revision, **arguments, "trust_remote_code": False})
         except Exception as wrong:  # OSError, ValueError, KeyError, SafetensorError, ImportError: as they come
             raise UsageError(f"{self.what}: {self._place} cannot be loaded: {first_line(wrong)}") from wrong
@@ -116,21 +115,6 @@ class Loader:
             with path.open("rb") as file:
                 total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         return total.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' progress bars and advice; what goes wrong is in our errors."""
-    log = transformers.utils.logging
-    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bar:
-            log.enable_progress_bar()
 
 
 def each(

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from mllmrisk.detectors.networks import quiet
 from mllmrisk.errors import UsageError
+from mllmrisk.extras import quiet
 from mllmrisk.inference import first_line
 
 #: Pillow's filters by number, as an image processor gives them.

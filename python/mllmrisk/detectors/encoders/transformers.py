@@ -16,7 +16,7 @@ import numpy as np
 from mllmrisk import config
 from mllmrisk.detectors.encoders.base import Array, Common, Embedded, Graph, embedded, tried
 from mllmrisk.errors import UsageError
-from mllmrisk.extras import optional
+from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line, parse_device
 
 #: Of the operator set that an exported encoder is written in.
@@ -153,7 +153,7 @@ class Transformers:
     def _loaded(self, place: str, commit: str | None) -> Any:
         at = {"revision": commit} if commit else {}
         try:
-            with _quiet(self._transformers):
+            with quiet(self._transformers):
                 model, report = self._transformers.AutoModel.from_pretrained(
                     place,
                     **at,
@@ -213,18 +213,3 @@ def _fingerprint(folder: Path) -> str:
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' progress bars and advice; what goes wrong is in our errors."""
-    log = transformers.utils.logging
-    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bar:
-            log.enable_progress_bar()

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from mllmrisk.errors import UsageError
-from mllmrisk.extras import optional
+from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line, parse_device
 from mllmrisk.prompts.expansion.base import Common, Expanded, Identity, Instruction, Tell, Wanted
 
@@ -80,7 +80,7 @@ class Transformers:
             raise UsageError(f"{what}: no such folder: {place}")
         at = {"revision": parameters.revision} if parameters.revision else {}
         try:
-            with _quiet(self._transformers):
+            with quiet(self._transformers):
                 self._tokenizer = self._transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **at)
                 model, report = self._transformers.AutoModelForCausalLM.from_pretrained(
                     place,
@@ -118,7 +118,7 @@ class Transformers:
         if asked.sample:
             own = int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:7], "big")
             drawn = {"do_sample": True, "temperature": asked.temperature, "top_p": asked.top_p, "top_k": 0}
-        with torch.inference_mode(), _quiet(self._transformers), _seeded(torch, own if asked.sample else None):
+        with torch.inference_mode(), quiet(self._transformers), _seeded(torch, own if asked.sample else None):
             given = self._model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -174,18 +174,3 @@ def _seeded(torch: Any, seed: int | None) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' progress bars and advice; what goes wrong is in our errors."""
-    log = transformers.utils.logging
-    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bar:
-            log.enable_progress_bar()
