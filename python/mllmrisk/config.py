@@ -6,6 +6,8 @@ A suite says *what* is measured, a profile *who*. Both come from the package (`c
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -162,6 +164,34 @@ def find(kind: str, name: str) -> Path:
         f"no {word} is named {name!r}.{did_you_mean(name, names(kind))} Known: {', '.join(names(kind))}; "
         f"or give a .toml file"
     )
+
+
+def user_folder(part: str, variable: str) -> Path:
+    """The user's own folder for a part of mllmrisk: the environment variable's, else `mllmrisk/PART` among their data.
+
+    Args:
+        part: `prompts`, `weights`, `recordings`.
+        variable: name of the environment variable.
+    """
+    if named := os.environ.get(variable):
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "mllmrisk" / part
+
+
+def table(path: Path) -> dict[str, Any]:
+    """A TOML file as it is.
+
+    Raises:
+        UsageError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as wrong:
+        raise UsageError(f"{path}: {wrong}") from wrong
 
 
 def parse(text: str, struct: type[S], where: str) -> S:

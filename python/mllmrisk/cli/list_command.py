@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import tomllib
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ Rows = list[dict[str, Any]]
 def _configs(kind: str) -> Rows:
     rows = []
     for name in config.names(kind):
-        table = tomllib.loads((config.CONFIGS / kind / f"{name}.toml").read_text(encoding="utf-8"))
+        table = config.table(config.CONFIGS / kind / f"{name}.toml")
         rows.append({"name": name, "about": table.get("about", ""), **_facts(kind, table)})
     return rows
 

@@ -7,9 +7,7 @@ kind; a kind is one file here and one line of the table, or an entry point of an
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from mllmrisk import config
 from mllmrisk.detectors import card, places
@@ -68,7 +66,7 @@ def load(name_or_file: str, *, device: str = "cpu") -> Detector:
 
 def from_file(path: Path, *, device: str = "cpu") -> Detector:
     """The detector that a `.toml` describes, or that an `.onnx` with a card is."""
-    table = card.table(path) if path.suffix == ".onnx" else _toml(path)
+    table = card.table(path) if path.suffix == ".onnx" else config.table(path)
     try:
         return KINDS.get(config.converted(table, Common).kind)(table, path.parent, device=device)
     except UsageError as wrong:
@@ -139,10 +137,3 @@ def _file(name_or_file: str) -> Path | None:
         return config.find("detectors", name_or_file)
     DETECTORS.get(name_or_file)
     return None
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as wrong:
-        raise UsageError(f"{path}: {wrong}") from wrong

@@ -285,10 +285,7 @@ def place(given: str, name: str, folder: Path) -> Path:
     """The file of a detector's recordings: the TOML's own, or one of that name in the folder for all."""
     if given:
         return folder / Path(given).expanduser()
-    if named := os.environ.get("MLLMRISK_RECORDINGS"):
-        return Path(named).expanduser() / f"{name}.jsonl"
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "mllmrisk" / "recordings" / f"{name}.jsonl"
+    return config.user_folder("recordings", "MLLMRISK_RECORDINGS") / f"{name}.jsonl"
 
 
 def _file(data: bytes, chain: str) -> File:

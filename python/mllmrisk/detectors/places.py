@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
-import sys
 from pathlib import Path
 
+from mllmrisk import config
 from mllmrisk.detectors.recipe import Common, Hub, Place, Published
 from mllmrisk.errors import MissingExtraError, UsageError
 from mllmrisk.extras import optional
@@ -15,13 +14,7 @@ from mllmrisk.extras import optional
 
 def home() -> Path:
     """The user's folder of weights: `MLLMRISK_WEIGHTS`, else `mllmrisk/weights` among the user's data."""
-    if named := os.environ.get("MLLMRISK_WEIGHTS"):
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    else:
-        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "mllmrisk" / "weights"
+    return config.user_folder("weights", "MLLMRISK_WEIGHTS")
 
 
 def exported(name: str) -> Path:

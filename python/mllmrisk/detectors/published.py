@@ -6,7 +6,6 @@ torch and transformers are imported inside functions only.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,7 +163,7 @@ def _of_classifier(
 def _packaged(architecture: str) -> dict[str, Any]:
     if architecture not in CLASSIFIERS:
         ARCHITECTURES.get(architecture)  # its error names the nearest one
-    return tomllib.loads(config.find("detectors", architecture).read_text(encoding="utf-8"))
+    return config.table(config.find("detectors", architecture))
 
 
 def _free(name: str, out: Path | None, force: bool) -> Path:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from mllmrisk.experiments import detecting, examined
-from mllmrisk.experiments.base import WithParameters
-from mllmrisk.experiments.examined import Division
+from mllmrisk.experiments import detecting
+from mllmrisk.experiments.examined import Division, LooksAtDetectors
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import VIEWS
 from mllmrisk.records import Estimate
@@ -37,25 +34,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     min_images: int = 5
 
 
-class Detection(WithParameters[Parameters]):
+class Detection(LooksAtDetectors[Parameters]):
     """Detection by cross-fitted models, which score only images of groups that they have not seen, and by files."""
 
     kind = "detection"
     accepts = Parameters
-    photographs = True
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""
-        super().__init__(parameters)
-        self.detectors = examined.load(parameters.detectors, parameters.device)
-
-    def needs(self) -> Iterable[str]:
-        """The optional dependency sets of the families."""
-        return examined.needs(self.detectors)
-
-    def absent(self) -> str | None:
-        """Nothing can be said without a detector."""
-        return examined.absent(self.detectors)
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Rows per detector and view: all generated images, paradigms, generators; AUC and false alarms per source."""

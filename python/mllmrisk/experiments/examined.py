@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from mllmrisk import detectors
 from mllmrisk.detectors.base import Captioning, Detector
 from mllmrisk.experiments import families
+from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
 from mllmrisk.experiments.families import Family
 from mllmrisk.experiments.study import Study
@@ -162,6 +163,29 @@ class Loaded:
         if not any((s.image or "")[:16] in self.detector.seen for s in study.samples):
             return rows
         return [msgspec.structs.replace(row, confounded=True, confounded_by=["training images"]) for row in rows]
+
+
+#: A struct with `detectors` and `device`, which the plan fills from the profile and the call.
+P = TypeVar("P", bound=Any)
+
+
+class LooksAtDetectors(WithParameters[P]):
+    """An experiment that looks at every detector of the profile, against photographs."""
+
+    photographs = True
+
+    def __init__(self, parameters: P) -> None:
+        """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""
+        super().__init__(parameters)
+        self.detectors = load(parameters.detectors, parameters.device)
+
+    def needs(self) -> Iterable[str]:
+        """The optional dependency sets of the families."""
+        return needs(self.detectors)
+
+    def absent(self) -> str | None:
+        """Nothing can be said without a detector."""
+        return absent(self.detectors)
 
 
 def load(names: Sequence[str], device: str = "auto") -> list[Examined]:

@@ -7,14 +7,12 @@ its thresholds come from the undisturbed `recompressed` view and are carried alo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import msgspec
 
 from mllmrisk import perturb
-from mllmrisk.experiments import detecting, examined, forensic
-from mllmrisk.experiments.base import WithParameters
-from mllmrisk.experiments.examined import Division
+from mllmrisk.experiments import detecting, forensic
+from mllmrisk.experiments.examined import Division, LooksAtDetectors
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import CROP, ENCODER, Arm
 from mllmrisk.records import Estimate
@@ -49,26 +47,16 @@ def laundered(perturbation: str) -> Arm:
     return Arm(perturbation, lambda _: chain)
 
 
-class Laundering(WithParameters[Parameters]):
+class Laundering(LooksAtDetectors[Parameters]):
     """Detection against perturbation, per paradigm."""
 
     kind = "laundering"
     accepts = Parameters
-    photographs = True
 
     def __init__(self, parameters: Parameters) -> None:
         """Takes the suite's parameters; a chain that cannot be read is refused here, before any work."""
         super().__init__(parameters)
         self.perturbations = [perturb.canonical(chain) for chain in parameters.perturbations]
-        self.detectors = examined.load(parameters.detectors, parameters.device)
-
-    def needs(self) -> Iterable[str]:
-        """The optional dependency sets of the families."""
-        return examined.needs(self.detectors)
-
-    def absent(self) -> str | None:
-        """Nothing can be said without a detector."""
-        return examined.absent(self.detectors)
 
     def estimates(self, study: Study) -> list[Estimate]:
         """AUC and carried detection rate, undisturbed and under each perturbation."""

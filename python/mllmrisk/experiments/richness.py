@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mllmrisk import features
-from mllmrisk.experiments import detecting, examined, movement
-from mllmrisk.experiments.base import WithParameters
+from mllmrisk.experiments import detecting, movement
 from mllmrisk.experiments.contrasts.matched import adjusted
 from mllmrisk.experiments.crossfit import Scored
 from mllmrisk.experiments.detecting import Group
-from mllmrisk.experiments.examined import Division
+from mllmrisk.experiments.examined import Division, LooksAtDetectors
 from mllmrisk.experiments.levels import MEASURE, Comparing, Panel, complete, levels_of
 from mllmrisk.experiments.study import Study, tally
 from mllmrisk.records import Estimate, Evidence
@@ -51,25 +50,15 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     strongest: int = 15
 
 
-class Richness(WithParameters[Parameters]):
+class Richness(LooksAtDetectors[Parameters]):
     """Detection against the level of the prompt, per detector, generator and paradigm."""
 
     kind = "richness"
     accepts = Parameters
-    photographs = True
-
-    def __init__(self, parameters: Parameters) -> None:
-        """Takes the suite's parameters; a detector that cannot be loaded is refused here, before any work."""
-        super().__init__(parameters)
-        self.detectors = examined.load(parameters.detectors, parameters.device)
 
     def needs(self) -> Iterable[str]:
         """The optional dependency sets of the families; effect sizes need those of training."""
-        return dict.fromkeys(["train", *examined.needs(self.detectors)])
-
-    def absent(self) -> str | None:
-        """Nothing can be said without a detector."""
-        return examined.absent(self.detectors)
+        return dict.fromkeys(["train", *super().needs()])
 
     def estimates(self, study: Study) -> list[Estimate]:
         """Rows per detector (each level, slopes, differences, contrasts), then what moves."""

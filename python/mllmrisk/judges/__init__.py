@@ -7,7 +7,6 @@ point of the group `mllmrisk.judges`.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from mllmrisk import config
@@ -64,10 +63,7 @@ def load(name_or_file: str, *, device: str = "auto") -> Judge:
 
 def from_file(path: Path, *, device: str = "auto") -> Judge:
     """The judge that a TOML file describes."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as wrong:
-        raise UsageError(f"{path}: {wrong}") from wrong
+    table = config.table(path)
     kind = str(table.get("kind", "onnx"))
     try:
         return KINDS.get(kind)(table, path.parent, device=device)

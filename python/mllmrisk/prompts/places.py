@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
+from mllmrisk import config
 from mllmrisk.errors import UsageError
 
 #: No published set of prompts is larger by far; a file beyond it is something else.
@@ -14,13 +13,7 @@ LARGEST = 1 << 28
 
 def home() -> Path:
     """The user's folder of prompts: `MLLMRISK_PROMPTS`, else `mllmrisk/prompts` among the user's data."""
-    if named := os.environ.get("MLLMRISK_PROMPTS"):
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    else:
-        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "mllmrisk" / "prompts"
+    return config.user_folder("prompts", "MLLMRISK_PROMPTS")
 
 
 def find(file: str, folder: Path) -> Path | None:

@@ -24,19 +24,23 @@ class Vit(NamedTuple):
     heads: int
 
 
+def _transformer(sizes: Vit, **more: Any) -> VisionTransformer:
+    return VisionTransformer(
+        img_size=sizes.image,
+        patch_size=sizes.patch,
+        embed_dim=sizes.width,
+        depth=sizes.layers,
+        num_heads=sizes.heads,
+        **more,
+    )
+
+
 class OneLogit(nn.Module):
     """timm's transformer with a single output, under the name `vit`: pixels → logit (n, 1), above 0 for fake."""
 
     def __init__(self, sizes: Vit) -> None:
         super().__init__()
-        self.vit = VisionTransformer(
-            img_size=sizes.image,
-            patch_size=sizes.patch,
-            embed_dim=sizes.width,
-            depth=sizes.layers,
-            num_heads=sizes.heads,
-            num_classes=1,
-        )
+        self.vit = _transformer(sizes, num_classes=1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(n, 3, image, image) → (n, 1)."""
@@ -64,15 +68,7 @@ class DinoLinear(nn.Module):
 
     def __init__(self, sizes: Vit) -> None:
         super().__init__()
-        self.model = VisionTransformer(
-            img_size=sizes.image,
-            patch_size=sizes.patch,
-            embed_dim=sizes.width,
-            depth=sizes.layers,
-            num_heads=sizes.heads,
-            init_values=1.0,
-            num_classes=0,
-        )
+        self.model = _transformer(sizes, init_values=1.0, num_classes=0)
         self.fc = nn.Linear(sizes.width, 1)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
