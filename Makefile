@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport VIRTUAL_ENV CONDA_PREFIX
 SUITE ?= full
 OUT ?=
-EXTRAS := cpu,gen,train,finetune,judges,api,parquet,analysis,dev
+EXTRAS := cpu,gen,train,finetune,judges,api,parquet,analysis,ray,dev
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs embedded bench wheel ci clean check-tools

@@ -13,6 +13,8 @@ DOORS = {"images.py", "features.py", "perturb.py", "metrics.py"}
 #: Heavy packages, and the leaf modules that may import them at the top.
 HEAVY = {
     "torch",
+    "ray",
+    "fsspec",
     "diffusers",
     "transformers",
     "onnxruntime",

@@ -43,6 +43,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "api": (("httpx", "openai", "tenacity"), "closed generators, judges and detectors behind HTTP"),
     "parquet": (("pyarrow",), "Parquet files"),
     "analysis": (("pandas", "polars", "pyarrow"), "estimates as data frames"),
+    "ray": (("ray", "fsspec", "pyarrow"), "work on many machines"),
 }
 #: Below this a run cannot even hold its database and thumbnails.
 _LITTLE_DISK = 200 << 20
