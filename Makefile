@@ -13,7 +13,8 @@ OUT ?=
 EXTRAS := cpu,gen,train,finetune,judges,api,parquet,analysis,ray,dev
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs embedded bench wheel ci clean check-tools
+.PHONY: help setup build evaluate test test-rust test-py test-all fmt lint types docs embedded instructions \
+	instructions-write bench wheel ci clean check-tools check-valgrind
 
 help:  ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -77,6 +78,15 @@ docs: setup  ## Write docs/cli.md from the commands' own help
 embedded: setup  ## Train the embedded models anew, from their seeds (hours on 2 cores; needs the extras gen and train)
 	$(BIN)/python -m mllmrisk.micro all
 
+check-valgrind:
+	@command -v valgrind >/dev/null || { echo "make: valgrind is needed: apt-get install valgrind (Debian, Ubuntu)"; exit 2; }
+
+instructions: $(VENV)/.tools check-valgrind  ## Count the core's instructions; 3% more than benches/instructions.toml fails
+	$(BIN)/python benches/instructions.py
+
+instructions-write: $(VENV)/.tools check-valgrind  ## Keep the counts of now in benches/instructions.toml
+	$(BIN)/python benches/instructions.py --write
+
 bench: setup  ## Criterion benches, then the table of ratios against what people use today
 	cargo bench --locked -p mllmrisk-benches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless simplejpeg
@@ -86,7 +96,7 @@ bench: setup  ## Criterion benches, then the table of ratios against what people
 wheel: $(VENV)/.tools  ## Build a wheel into dist/
 	$(BIN)/maturin build --profile dist --locked --out dist
 
-ci: lint types test  ## What CI runs
+ci: lint types test instructions  ## What CI runs
 
 clean:  ## Remove what was built
 	rm -rf target $(VENV) dist python/mllmrisk/_core*.so

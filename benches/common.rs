@@ -24,3 +24,15 @@ pub fn photograph(width: u32, height: u32, seed: u64) -> Image {
     }
     Image::from_rgb(width, height, data).expect("the buffer has the size of the image")
 }
+
+/// `count` values, uniform in [0, 1), the same for the same seed.
+pub fn uniform(count: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    (0..count).map(|_| next()).collect()
+}

@@ -4,19 +4,8 @@ use std::hint::black_box;
 use std::num::NonZero;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mllmrisk_benches::uniform;
 use mllmrisk_core::metrics::{self, Measure, Resampling, Scored};
-
-/// Uniform in [0, 1), the same for the same seed.
-fn uniform(count: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 fn single_thread() -> Resampling {
     Resampling { threads: NonZero::new(1), ..Resampling::default() }
