@@ -52,15 +52,20 @@ def files(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    open_folders = [iter(sorted(folder.iterdir()))]
+    open_folders = [_inside(folder)]
     while open_folders:
         path = next(open_folders[-1], None)
         if path is None:
             open_folders.pop()
         elif path.is_dir() and not path.is_symlink():
             if os.access(path, os.R_OK | os.X_OK):
-                open_folders.append(iter(sorted(path.iterdir())))
+                open_folders.append(_inside(path))
             else:
                 yield path  # reading it fails, and its row says so
         elif path.suffix.lower() in SUFFIXES and not path.is_dir():
             yield path
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """What a folder holds, sorted by name; names are held alone, since a path takes five times as much memory."""
+    return (folder / name for name in sorted(os.listdir(folder)))  # noqa: PTH208 (names, not paths)
