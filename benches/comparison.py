@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One comparison: medians in milliseconds."""
+    """One comparison over the same work: what ours takes, and what the other side takes.
+
+    Attributes:
+        work: what was done.
+        baseline: the other side.
+        ours: in `unit`.
+        other: in `unit`.
+        goal: how many times less ours is to take, where the project set that out.
+        unit: of both.
+    """
 
     work: str
     baseline: str
-    ours_ms: float
-    baseline_ms: float
+    ours: float
+    other: float
+    goal: float | None = None
+    unit: str = "ms"
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
-        return self.baseline_ms / self.ours_ms
+        """How many times less ours takes."""
+        return self.other / self.ours
 
 
 def interleaved(
@@ -39,3 +50,10 @@ def interleaved(
             call()
             times.append(1e3 * (clock() - start))
     return [statistics.median(times[1:]) for times in taken]
+
+
+def say(rows: Iterable[Row]) -> None:
+    """Prints rows, one a line."""
+    for row in rows:
+        both = f"{row.ours:10.3f} {row.unit:3s} {row.other:10.3f} {row.unit:3s}"
+        print(f"{row.work:66s} {both} {row.ratio:7.2f}x  {row.baseline}", flush=True)

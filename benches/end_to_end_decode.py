@@ -98,5 +98,4 @@ def rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.work:34s} {row.ours_ms:8.2f} ms  {row.baseline_ms:8.2f} ms  {row.ratio:5.2f}x  {row.baseline}")
+    comparison.say(rows())

@@ -6,20 +6,17 @@ One process, one thread on each side, the sides taken in turn, results compared 
 - JPEG encoding and decoding against simplejpeg (libjpeg-turbo's Python binding);
 - the `fake` suite's perturbations from one decoding against a decoding for each.
 
-`python benches/end_to_end_detect.py` prints median times, the median of the rounds' ratios, and the least and greatest.
+`python benches/end_to_end_detect.py` prints median times and their ratio.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ.update(
     dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1")
@@ -34,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from twins import COSTLY
 
+import comparison
+from comparison import Row
 from end_to_end_decode import photograph
 from mllmrisk import config, features, perturb
 from mllmrisk.detectors.fitting import Fitted, Rows, _fit_trees, fit
@@ -47,36 +46,17 @@ FILES = 4
 CHAINS = {"native": "native", "recompressed": "crop:256+jpeg:90:420"}
 
 
-class Ratio(NamedTuple):
-    """Median milliseconds of both sides, and the other side's time over ours, round by round."""
-
-    work: str
-    baseline: str
-    ours_ms: float
-    baseline_ms: float
-    ratios: list[float]
-
-    def __str__(self) -> str:
-        """One line."""
-        middle, least, most = statistics.median(self.ratios), min(self.ratios), max(self.ratios)
-        spread = f"{middle:6.2f} x ({least:.2f} to {most:.2f})"
-        return f"{self.work:58s} {self.ours_ms:9.2f} ms  {self.baseline_ms:9.2f} ms  {spread}  {self.baseline}"
-
-
 def measured(
-    work: str, baseline: str, ours: Callable[[], object], other: Callable[[], object], units: int = 1
-) -> Ratio:
-    """CPU time of both calls in turn; the first round warms up."""
-    taken: list[tuple[float, float]] = []
-    for _ in range(ROUNDS + 1):
-        began = time.process_time()
-        ours()
-        middle = time.process_time()
-        other()
-        taken.append((middle - began, time.process_time() - middle))
-    kept = taken[1:]
-    mine, theirs = (1e3 * statistics.median(side) / units for side in zip(*kept, strict=True))
-    return Ratio(work, baseline, mine, theirs, [b / a for a, b in kept])
+    work: str,
+    baseline: str,
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    units: int = 1,
+    goal: float | None = None,
+) -> Row:
+    """CPU time of both calls in turn, per unit of work."""
+    mine, theirs = comparison.interleaved(ours, other, rounds=ROUNDS)
+    return Row(work, baseline, mine / units, theirs / units, goal)
 
 
 def model() -> Fitted:
@@ -105,7 +85,7 @@ def usual(fitted: Fitted, file: Path, view: str) -> float:
     return float(fitted.logits(vector[None])[0])
 
 
-def detection(folder: Path) -> list[Ratio]:
+def detection(folder: Path) -> list[Row]:
     """`forensic` from JPEG files of 512x512 to logits, in both views that a detector file can carry."""
     fitted = model()
     files = []
@@ -138,7 +118,7 @@ def detection(folder: Path) -> list[Ratio]:
     return made
 
 
-def jpeg() -> list[Ratio]:
+def jpeg() -> list[Row]:
     """Encoding and decoding. Below quality 96 the binding has only libjpeg's fast transform for encoding.
 
     So pixels are compared with its own at 96 and above, and with Pillow's, which encodes as we do, below.
@@ -167,7 +147,7 @@ def jpeg() -> list[Ratio]:
     return made
 
 
-def laundering(folder: Path) -> list[Ratio]:
+def laundering(folder: Path) -> list[Row]:
     """The perturbations of the suite `fake`: one decoding for all, against one for each; the values are the same."""
     suite = config.suite("fake").value
     asked = next(table["perturbations"] for table in suite.experiments if table["kind"] == "laundering")
@@ -190,7 +170,7 @@ def laundering(folder: Path) -> list[Ratio]:
     return made
 
 
-def rows() -> list[Ratio]:
+def rows() -> list[Row]:
     """Every comparison; raises where the results are not the same."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -198,6 +178,4 @@ def rows() -> list[Ratio]:
 
 
 if __name__ == "__main__":
-    print(f"{'work':58s} {'ours':>12s}  {'its':>12s}  times faster (least to greatest of {ROUNDS} rounds)")
-    for row in rows():
-        print(row, flush=True)
+    comparison.say(rows())
