@@ -87,11 +87,10 @@ instructions: $(VENV)/.tools check-valgrind  ## Count the core's instructions; 3
 instructions-write: $(VENV)/.tools check-valgrind  ## Keep the counts of now in benches/instructions.toml
 	$(BIN)/python benches/instructions.py --write
 
-bench: setup  ## Criterion benches, then the table of ratios against what people use today
-	cargo bench --locked -p mllmrisk-benches
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless simplejpeg
+bench: setup  ## Criterion benches [SAVE=name | AGAINST=name], then the table of ratios against what people use today
+	cargo bench --locked -p mllmrisk-benches -- $(if $(SAVE),--save-baseline $(SAVE)) $(if $(AGAINST),--baseline $(AGAINST))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless simplejpeg webp
 	$(BIN)/python benches/end_to_end.py
-	$(BIN)/python benches/end_to_end_detect.py
 
 wheel: $(VENV)/.tools  ## Build a wheel into dist/
 	$(BIN)/maturin build --profile dist --locked --out dist

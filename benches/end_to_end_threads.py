@@ -1,4 +1,4 @@
-"""Two threads against one: inside a call, and two callers that make half of the calls each. Wall time, checked equal."""
+"""Two threads against one: inside a call, and two callers with half of the calls each. Wall time, checked equal."""
 
 from __future__ import annotations
 
