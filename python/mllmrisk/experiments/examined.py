@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -11,6 +12,8 @@ import numpy as np
 
 from mllmrisk import detectors
 from mllmrisk.detectors.base import Captioning, Detector
+from mllmrisk.errors import UsageError
+from mllmrisk.executors.base import Build, Executor, Place
 from mllmrisk.experiments import families
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
@@ -79,14 +82,52 @@ class TrainedHere:
         return rows
 
 
+class _Block(NamedTuple):
+    """Images (paths in this process, encoded bytes elsewhere), each with its perturbation chain."""
+
+    images: Sequence[Path | bytes]
+    chains: list[str]
+
+
+#: Each image's score, and the caption behind it where the detector makes one.
+_Found = list[tuple[Score, str | None]]
+
+
+class _Look:
+    """The stage that an executor runs: a loaded detector; its fact is its version."""
+
+    def __init__(self, detector: Detector, place: Place) -> None:
+        self._detector, self._threads = detector, place.threads
+        self.facts = detector.version
+
+    def __call__(self, block: _Block) -> _Found:
+        if isinstance(self._detector, Captioning):
+            return self._detector.captioned(block.images, chains=block.chains, threads=self._threads)
+        scores = self._detector.score(block.images, chains=block.chains, threads=self._threads)
+        return [(score, None) for score in scores]
+
+    def close(self) -> None:
+        """A detector's model goes with it."""
+
+
+def _look(name: str, place: Place) -> _Look:
+    return _Look(detectors.load(name, device=place.device), place)
+
+
+def _shown(study: Study, way: Arm, batch: Sequence[Sample], *, as_bytes: bool) -> _Block:
+    paths = [study.path(s) for s in batch]
+    return _Block([path.read_bytes() for path in paths] if as_bytes else paths, [way.chain(s) for s in batch])
+
+
 class Loaded:
     """A detector with weights of its own."""
 
     trained_on: str | None = None
 
-    def __init__(self, detector: Detector) -> None:
-        """Takes the detector, ready to score."""
+    def __init__(self, detector: Detector, source: str | None = None) -> None:
+        """Takes the detector, ready to score, and the name or file by which other machines can load it."""
         self.detector = detector
+        self.source = source
         self.name = detector.name
         self.decision: float = getattr(detector, "decision", 0.0)  # outside packages may leave it out
 
@@ -138,21 +179,40 @@ class Loaded:
         scorer = self.scorer(way.name)
         known = study.store.scores(scorer, way.name)
         missing = [s for s in study.samples if s.id not in known]
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
-            paths, chains = [study.path(s) for s in batch], [way.chain(s) for s in batch]
-            if isinstance(self.detector, Captioning):
-                captioned = self.detector.captioned(paths, chains=chains, threads=study.threads)
-                scores = [score for score, _ in captioned]
-                read = {s.id: text for s, (_, text) in zip(batch, captioned, strict=True) if text is not None}
-                study.store.add_captions(scorer, way.name, read)
-            else:
-                scores = self.detector.score(paths, chains=chains, threads=study.threads)
-            rows = {s.id: value for s, value in zip(batch, scores, strict=True)}
-            study.store.add_scores(scorer, way.name, rows)
-            known.update(rows)
-            study.progress(f"{self.name} ({way.name})", start + len(batch), len(missing))
+        if not missing:
+            return known
+        batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+        done = 0
+        executor = study.executor
+        if self.source is None or detectors.stays_here(self.source):
+            executor = study.here
+        with executor.pool(self._build(executor), what=f"detector {self.name!r}") as pool:
+            if pool.facts != self.detector.version:
+                raise UsageError(
+                    f"detector {self.name!r}: version {self.detector.version} here and {pool.facts} on the workers: "
+                    "are its weights the same on all machines?"
+                )
+            blocks = (_shown(study, way, batch, as_bytes=executor.remote) for batch in batches)
+            for batch, found in zip(batches, pool.map(blocks, functools.partial(self._lost, study)), strict=True):
+                read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
+                if read:
+                    study.store.add_captions(scorer, way.name, read)
+                rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
+                study.store.add_scores(scorer, way.name, rows)
+                known.update(rows)
+                done += len(batch)
+                study.progress(f"{self.name} ({way.name})", done, len(missing))
         return known
+
+    def _build(self, executor: Executor) -> Build[_Block, _Found]:
+        if not executor.remote or self.source is None:
+            return functools.partial(_Look, self.detector)
+        source = Path(self.source)
+        return functools.partial(_look, str(source.resolve()) if source.is_file() else self.source)
+
+    def _lost(self, study: Study, block: _Block, reason: str) -> _Found:
+        study.store.add_failures({f"detector {self.name}, {len(block.images)} image(s)": reason})
+        return [(Score(None, reason), None)] * len(block.images)
 
     def scorer(self, view: str) -> str:
         """Its name and the digest of its weights."""
@@ -201,7 +261,7 @@ def load(names: Sequence[str], device: str = "auto") -> list[Examined]:
 @functools.lru_cache(maxsize=32)
 def _loaded(name: str, device: str) -> Loaded:
     """A detector with weights of its own: loaded once for all experiments of a run."""
-    return Loaded(detectors.load(name, device=device))
+    return Loaded(detectors.load(name, device=device), name)
 
 
 def needs(found: Sequence[Examined]) -> Iterable[str]:
