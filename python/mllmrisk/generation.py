@@ -160,7 +160,7 @@ def _make(
     chunks = [chunk for chunk in left if chunk]
 
     def lost(chunk: list[Wanted], reason: str) -> list[Made]:
-        store.add_failures({f"generator {name}, {len(chunk)} image(s) from {chunk[0].sample.id} on": reason})
+        store.add_failures({f"generator {name}, images that no worker survived": reason})
         return [Made(Outcome.FAILED, reason=reason)] * len(chunk)
 
     answers = pool.map(chunks, lost)

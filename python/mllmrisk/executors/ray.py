@@ -109,10 +109,10 @@ def divided(nodes: list[dict[str, float]], *, gpus: float, threads: int | None) 
 
 
 class _Held(Generic[B]):
-    """A block on its way: its place in the order, and how many workers died under it."""
+    """A block on its way: its place in the order, how many workers died under it, and whether anyone waits for it."""
 
     def __init__(self, position: int, block: B) -> None:
-        self.position, self.block, self.deaths = position, block, 0
+        self.position, self.block, self.deaths, self.wanted = position, block, 0, True
 
 
 class _Hand(Generic[B]):
@@ -177,6 +177,9 @@ class Workers(Generic[B, R]):
         done: dict[int, Said] = {}
         taken = turn = 0
         more = True
+        for hand in self._hands:  # what an earlier call left under way, where its results were not asked for to the end
+            for held, _ in hand.held:
+                held.wanted = False
         while True:
             while more and taken - turn < _AHEAD * self._share.workers:
                 try:
@@ -195,7 +198,8 @@ class Workers(Generic[B, R]):
             if turn == taken:
                 return
             self._deal(waiting)
-            for held, answer in self._attend(waiting):
+            answers = self._attend(waiting)
+            for held, answer in ((held, answer) for held, answer in answers if held.wanted):
                 done[held.position] = Said(lost(held.block, LOST)) if answer is None else answer
 
     def dismiss(self) -> None:
@@ -290,6 +294,7 @@ class Workers(Generic[B, R]):
         back = [held for held, _ in hand.held]
         if back:
             back[0].deaths += 1
+        back = [held for held in back if held.wanted]
         given_up = [held for held in back if held.deaths == _TRIES]
         waiting.extendleft(held for held in reversed(back) if held.deaths < _TRIES)
         return [(held, None) for held in given_up]
@@ -301,5 +306,7 @@ class Workers(Generic[B, R]):
         return f"{self._what}: for {_ROOM:g} s no machine had {asked} free for a worker; the Ray cluster has {has}"
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _line(death: BaseException) -> str:
+    """Ray's account of a death in one line: the error that it ends with, where it quotes one."""
+    lines = [line.strip() for line in str(death).splitlines() if line.strip()] or [type(death).__name__]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[0])[:200]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ import numpy as np
 from mllmrisk import detectors
 from mllmrisk.detectors.base import Captioning, Detector
 from mllmrisk.errors import UsageError
-from mllmrisk.executors.base import Build, Executor, Place
+from mllmrisk.executors.base import Build, Executor, Place, Pool
 from mllmrisk.experiments import families
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
@@ -114,11 +115,6 @@ def _look(name: str, place: Place) -> _Look:
     return _Look(detectors.load(name, device=place.device), place)
 
 
-def _shown(study: Study, way: Arm, batch: Sequence[Sample], *, as_bytes: bool) -> _Block:
-    paths = [study.path(s) for s in batch]
-    return _Block([path.read_bytes() for path in paths] if as_bytes else paths, [way.chain(s) for s in batch])
-
-
 class Loaded:
     """A detector with weights of its own."""
 
@@ -138,7 +134,9 @@ class Loaded:
         it, under the view.
         """
         fold_of = study.folds(division.folds, 0)
-        known = {way.name: self._scores(study, way) for way in (study.arm(view), *arms)}
+        with contextlib.ExitStack() as stack:
+            pool = functools.cache(lambda: stack.enter_context(self._pool(study)))  # one for all arms, if there is work
+            known = {way.name: self._scores(study, way, pool) for way in (study.arm(view), *arms)}
         cuts = {rate: self._cuts(known[view], study.samples, fold_of, rate) for rate in division.rates}
         return {way.name: self._scored(study.samples, known[way.name], fold_of, cuts) for way in arms}
 
@@ -174,7 +172,7 @@ class Loaded:
         # From its author's decision, so that 0 is the border between real and fake as it is for calibrated logits.
         return Scored(there, logits - self.decision, np.zeros(len(there), dtype=np.int64), margins, undefined, reasons)
 
-    def _scores(self, study: Study, way: Arm) -> dict[str, Score]:
+    def _scores(self, study: Study, way: Arm, pool: Callable[[], Pool[_Block, _Found]]) -> dict[str, Score]:
         """Stored scores, those that are missing made first, batch by batch."""
         scorer = self.scorer(way.name)
         known = study.store.scores(scorer, way.name)
@@ -182,36 +180,45 @@ class Loaded:
         if not missing:
             return known
         batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+        blocks = (self._block(study, way, batch) for batch in batches)
         done = 0
-        executor = study.executor
-        if self.source is None or detectors.stays_here(self.source):
-            executor = study.here
-        with executor.pool(self._build(executor), what=f"detector {self.name!r}") as pool:
+        for batch, found in zip(batches, pool().map(blocks, functools.partial(self._lost, study)), strict=True):
+            read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
+            if read:
+                study.store.add_captions(scorer, way.name, read)
+            rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
+            study.store.add_scores(scorer, way.name, rows)
+            known.update(rows)
+            done += len(batch)
+            study.progress(f"{self.name} ({way.name})", done, len(missing))
+        return known
+
+    @contextlib.contextmanager
+    def _pool(self, study: Study) -> Iterator[Pool[_Block, _Found]]:
+        """The detector where the study's detectors run: the one that was tried here, or the same one elsewhere."""
+        build: Build[_Block, _Found] = functools.partial(_Look, self.detector)
+        executor = self._executor(study)
+        if executor.remote and self.source is not None:
+            file = Path(self.source)
+            build = functools.partial(_look, str(file.resolve()) if file.is_file() else self.source)
+        with executor.pool(build, what=f"detector {self.name!r}") as pool:
             if pool.facts != self.detector.version:
                 raise UsageError(
                     f"detector {self.name!r}: version {self.detector.version} here and {pool.facts} on the workers: "
                     "are its weights the same on all machines?"
                 )
-            blocks = (_shown(study, way, batch, as_bytes=executor.remote) for batch in batches)
-            for batch, found in zip(batches, pool.map(blocks, functools.partial(self._lost, study)), strict=True):
-                read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
-                if read:
-                    study.store.add_captions(scorer, way.name, read)
-                rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
-                study.store.add_scores(scorer, way.name, rows)
-                known.update(rows)
-                done += len(batch)
-                study.progress(f"{self.name} ({way.name})", done, len(missing))
-        return known
+            yield pool
 
-    def _build(self, executor: Executor) -> Build[_Block, _Found]:
-        if not executor.remote or self.source is None:
-            return functools.partial(_Look, self.detector)
-        source = Path(self.source)
-        return functools.partial(_look, str(source.resolve()) if source.is_file() else self.source)
+    def _executor(self, study: Study) -> Executor:
+        return study.here if self.source is None or detectors.stays_here(self.source) else study.executor
+
+    def _block(self, study: Study, way: Arm, batch: Sequence[Sample]) -> _Block:
+        paths = [study.path(s) for s in batch]
+        shown = [path.read_bytes() for path in paths] if self._executor(study).remote else paths
+        return _Block(shown, [way.chain(s) for s in batch])
 
     def _lost(self, study: Study, block: _Block, reason: str) -> _Found:
-        study.store.add_failures({f"detector {self.name}, {len(block.images)} image(s)": reason})
+        study.store.add_failures({f"detector {self.name}, images that no worker survived": reason})
         return [(Score(None, reason), None)] * len(block.images)
 
     def scorer(self, view: str) -> str:

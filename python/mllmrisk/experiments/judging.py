@@ -217,7 +217,7 @@ def _judged(study: Study, pool: Pool[Shown, Answers], source: str) -> Judged:
     blocks = (Shown([study.path(s).read_bytes() for s in b], [text(study, s) for s in b]) for b in batches)
 
     def lost(block: Shown, reason: str) -> Answers:
-        study.store.add_failures({f"judge {judge.name}, {len(block.images)} image(s)": reason})
+        study.store.add_failures({f"judge {judge.name}, images that no worker survived": reason})
         return judge.unscored(block, reason)
 
     done = 0
