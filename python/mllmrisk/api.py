@@ -21,6 +21,9 @@ def evaluate(
     threads: int | None = None,
     detectors: Sequence[str | Path] = (),
     generators: Sequence[str | Path] = (),
+    executor: str = "local",
+    ray_address: str = "auto",
+    ray_gpus: float = 1.0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Run:
     """Runs a suite to its report, or goes on with the run in `out`.
@@ -38,6 +41,10 @@ def evaluate(
         threads: of the core; all cores unless given.
         detectors: further detector files.
         generators: names or TOML files, in place of the profile's.
+        executor: `local`, or `ray`: generators, judges and detectors run on the machines of a Ray cluster; the figures
+            do not depend on it.
+        ray_address: which cluster: `auto`, `HOST:PORT`, `ray://HOST:PORT`, or `local`, one of this machine alone.
+        ray_gpus: of each worker, where the cluster has any: 0.5 lets two share one.
         progress: called with (stage, done, total).
 
     Raises:
@@ -46,6 +53,7 @@ def evaluate(
         StoreError: `out` holds another run.
     """
     from mllmrisk import plan, runner
+    from mllmrisk.executors import Chosen
 
     request = plan.Request(
         suite=suite,
@@ -59,5 +67,6 @@ def evaluate(
         threads=threads,
         detectors=tuple(str(detector) for detector in detectors),
         generators=tuple(str(generator) for generator in generators),
+        where=Chosen(executor, ray_address, ray_gpus),
     )
     return runner.evaluate(request, progress)

@@ -7,7 +7,15 @@ from typing import Any
 
 
 class MllmriskError(Exception):
-    """Any error of this package that a caller can act on."""
+    """Any error of this package that a caller can act on. It crosses processes with its message and attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[MllmriskError], args: tuple[Any, ...]) -> MllmriskError:
+    """An error of another process: its message is made already, so that its constructor is passed by."""
+    return kind.__new__(kind, *args)
 
 
 class UsageError(MllmriskError):

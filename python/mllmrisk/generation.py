@@ -6,6 +6,7 @@ that was killed makes the same batches again: what a batch's company may change 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from mllmrisk import generators, images, perturb
+from mllmrisk import executors, generators, images, perturb
 from mllmrisk.errors import GeneratorError, ImageError, OutOfMemoryError
+from mllmrisk.executors.base import Executor, Place, Pool
 from mllmrisk.generators.base import Generator, Made, Request
 from mllmrisk.records import Outcome, Prompt, Sample
 from mllmrisk.store import Store
@@ -81,11 +83,13 @@ def generate(
     seed: int,
     device: str,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> None:
     """Makes every sample that is not stored yet, generator by generator; `first` is the position of the first one.
 
     A generator that cannot go on leaves its samples unmade and one failure; the others go on, and the next call of
-    the same run tries it again.
+    the same run tries it again. Chunks are made where `executor` says, on `device` in this process unless it is
+    given; a service is asked from here in any case, since its pace and its budget are one process's.
 
     Raises:
         UsageError, MissingExtraError: a generator cannot be loaded as described.
@@ -99,35 +103,79 @@ def generate(
             continue
         unit = f"generator {described.common.name}"
         store.clear_failures([unit])
-        generator = generators.load(described, device=device)
+        where = executor
+        if where is None or generators.stays_here(described):
+            where = executors.local(device)
+        if where.remote:
+            described = described._replace(folder=described.folder.resolve())
         try:
-            store.set_meta(unit, json.dumps(generator.identity, default=str))
-            _make(store, generator, plan, known, progress)
+            with where.pool(functools.partial(_Maker, described, encoded=where.remote), what=unit) as pool:
+                store.set_meta(unit, pool.facts.identity)
+                _make(store, pool, plan, known, progress)
         except GeneratorError as broken:
             store.add_failures({unit: str(broken)})
-        finally:
-            generator.close()
 
 
-def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set[str], progress: Progress) -> None:
-    batch = max(1, generator.batch)
+class _Facts(NamedTuple):
+    """What is known of a generator once it is loaded; `identity` is JSON."""
+
+    name: str
+    batch: int
+    identity: str
+
+
+class _Maker:
+    """The stage that an executor runs: a loaded generator, and the batch that fits into its device's memory."""
+
+    def __init__(self, described: generators.Described, place: Place, *, encoded: bool) -> None:
+        self._generator = generators.load(described, device=place.device)
+        self._batch = max(1, self._generator.batch)
+        self._encoded = encoded
+        self.facts = _Facts(self._generator.name, self._batch, json.dumps(self._generator.identity, default=str))
+
+    def __call__(self, chunk: list[Wanted]) -> list[Made]:
+        """The chunk's answers; where they leave this process, each with the bytes that are to be stored."""
+        try:
+            rows, self._batch = _chunk(self._generator, chunk, self._batch)
+        except GeneratorError as stopped:
+            stopped.made = [None if made is None else self._shipped(made) for made in stopped.made]
+            raise
+        return [self._shipped(made) for made in rows]
+
+    def _shipped(self, made: Made) -> Made:
+        return made._replace(image=_bytes(made)) if self._encoded else made
+
+    def close(self) -> None:
+        self._generator.close()
+
+
+def _make(
+    store: Store, pool: Pool[list[Wanted], list[Made]], plan: Sequence[Wanted], known: set[str], progress: Progress
+) -> None:
+    name = pool.facts.name
     began, made = time.monotonic(), 0
     waiting = sum(w.sample.id not in known for w in plan)
-    for whole in _chunks(plan, batch):
-        chunk = [w for w in whole if w.sample.id not in known]  # a part is there only where a generator stopped in it
-        if not chunk:
-            continue
+    # A part of a chunk is there only where a generator stopped in it.
+    left = ([w for w in whole if w.sample.id not in known] for whole in _chunks(plan, pool.facts.batch))
+    chunks = [chunk for chunk in left if chunk]
+
+    def lost(chunk: list[Wanted], reason: str) -> list[Made]:
+        store.add_failures({f"generator {name}, images that no worker survived": reason})
+        return [Made(Outcome.FAILED, reason=reason)] * len(chunk)
+
+    answers = pool.map(chunks, lost)
+    for chunk in chunks:
         try:
-            rows, batch = _chunk(generator, chunk, batch)
+            rows = next(answers)
         except GeneratorError as stopped:
             _store(store, chunk, stopped.made)  # it is paid for
             raise
         if not made:
-            _check_first(generator, rows)
+            _check_first(rows)
         _store(store, chunk, rows)
         made += len(chunk)
-        progress(f"generate {generator.name}", made, waiting)
-    store.add_cost(f"generate {generator.name}", made, time.monotonic() - began)
+        progress(f"generate {name}", made, waiting)
+    store.add_cost(f"generate {name}", made, time.monotonic() - began)
 
 
 def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]) -> None:
@@ -164,7 +212,7 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
     return answers, batch
 
 
-def _check_first(generator: Generator, rows: Sequence[Made]) -> None:
+def _check_first(rows: Sequence[Made]) -> None:
     """Stops where nothing at all can be made: a wrong argument would otherwise fail a thousand times."""
     if len(rows) >= _CHUNK and all(row.outcome is Outcome.FAILED for row in rows):
         first = rows[0]
@@ -180,10 +228,17 @@ def _stored(store: Store, sample: Sample, made: Made) -> Sample:
         if made.outcome is Outcome.OK:
             return msgspec.structs.replace(ended, outcome=Outcome.FAILED, reason="no_image")
         return ended
-    data = made.image if isinstance(made.image, bytes) else perturb.encode(made.image, "png")
+    data = _bytes(made) or b""
     try:
         extension = EXTENSIONS[images.probe(data).format]
     except ImageError as wrong:
         kept = store.add_image(data, "bin")  # what a provider sent is evidence
         return msgspec.structs.replace(ended, outcome=Outcome.FAILED, reason=wrong.code, extra={**facts, "bytes": kept})
     return msgspec.structs.replace(ended, image=store.add_image(data, extension))
+
+
+def _bytes(made: Made) -> bytes | None:
+    """What is stored of an image: a provider's own bytes, or pixels, lossless."""
+    if made.image is None or isinstance(made.image, bytes):
+        return made.image
+    return perturb.encode(made.image, "png")

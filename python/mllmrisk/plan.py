@@ -13,6 +13,7 @@ import msgspec
 
 from mllmrisk import config, generators, inference, manifest, photographs, prompts
 from mllmrisk.errors import MissingExtraError, UsageError
+from mllmrisk.executors import Chosen
 from mllmrisk.experiments import EXPERIMENTS, confounds, examined, families
 from mllmrisk.experiments.base import Experiment
 from mllmrisk.manifest import Manifest
@@ -34,6 +35,7 @@ class Request(NamedTuple):
     Attributes:
         generators: in place of the profile's.
         prompts: prompt sets in place of what the suite's experiments ask for (`generate` only).
+        where: the executor; it is no part of what is measured.
     """
 
     suite: str = "full"
@@ -48,6 +50,7 @@ class Request(NamedTuple):
     detectors: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
+    where: Chosen = Chosen()
 
 
 class Order(NamedTuple):

@@ -14,13 +14,15 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mllmrisk import generation, images, manifest, photographs, plan, report
+from mllmrisk import executors, generation, images, manifest, photographs, plan, report
 from mllmrisk.errors import ImageError
+from mllmrisk.executors.base import Executor
 from mllmrisk.experiments import confounds, summaries, views
 from mllmrisk.experiments.study import Progress, Study
 from mllmrisk.generation import EXTENSIONS
@@ -44,10 +46,10 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
     tell = progress or (lambda *_: None)
     seconds: dict[str, float] = {}
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with Store.open(asked.out, asked.spec) as store:
-        _images(store, asked, request, seconds, tell)
-        study = _study(store, asked, request, tell)
-        captions = study if asked.captions is None else _study(store, asked, request, tell, asked.captions)
+    with Store.open(asked.out, asked.spec) as store, _executor(request) as executor:
+        _images(store, asked, request, seconds, tell, executor)
+        study = _study(store, asked, request, tell, executor)
+        captions = study if asked.captions is None else _study(store, asked, request, tell, executor, asked.captions)
         for experiment in asked.experiments:
             experiment.check(captions if experiment.photographs else study)
         rows: list[Estimate] = []
@@ -68,12 +70,18 @@ def generate(request: Request, progress: Progress | None = None) -> Path:
     """Makes the images of a run and nothing else; `evaluate` with the same call goes on from there."""
     asked = plan.plan(request)
     plan.require(asked)
-    with Store.open(asked.out, asked.spec) as store:
-        _images(store, asked, request, {}, progress or (lambda *_: None))
+    with Store.open(asked.out, asked.spec) as store, _executor(request) as executor:
+        _images(store, asked, request, {}, progress or (lambda *_: None), executor)
     return asked.out
 
 
-def _images(store: Store, asked: Plan, request: Request, seconds: dict[str, float], tell: Progress) -> None:
+def _executor(request: Request) -> AbstractContextManager[Executor]:
+    return executors.opened(request.where, device=request.device, threads=request.threads)
+
+
+def _images(
+    store: Store, asked: Plan, request: Request, seconds: dict[str, float], tell: Progress, executor: Executor
+) -> None:
     """Given images, photographs, generated images, in this order of positions."""
     first = 0
     with _timed(seconds, "import"):
@@ -93,11 +101,17 @@ def _images(store: Store, asked: Plan, request: Request, seconds: dict[str, floa
                 seed=asked.spec.seed,
                 device=request.device,
                 progress=tell,
+                executor=executor,
             )
 
 
 def _study(
-    store: Store, asked: Plan, request: Request, tell: Progress, prompt_sets: tuple[str, ...] | None = None
+    store: Store,
+    asked: Plan,
+    request: Request,
+    tell: Progress,
+    executor: Executor,
+    prompt_sets: tuple[str, ...] | None = None,
 ) -> Study:
     return Study(
         store,
@@ -108,6 +122,7 @@ def _study(
         progress=tell,
         prompt_sets=prompt_sets,
         near_duplicates=asked.profile.looking(generated=bool(asked.generators)).near_duplicates,
+        executor=executor,
     )
 
 
@@ -216,6 +231,7 @@ def _facts(
             "python": platform.python_version(),
             "cores": os.cpu_count(),
             "threads": study.threads,
+            **({"executor": study.executor.about} if study.executor.remote else {}),
         },
         "began": began,
         "seconds": dict(seconds),

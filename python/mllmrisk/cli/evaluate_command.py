@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mllmrisk import budget, plan
+from mllmrisk import budget, executors, plan
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.progress import Progress
 from mllmrisk.plan import Request
@@ -22,6 +22,37 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
         command = option(command)
     return command
 
+
+def stage_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Where the stages of a run go: to this process, or to the machines of a cluster."""
+    for option in reversed(_STAGE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_STAGE_OPTIONS = (
+    click.option(
+        "--executor",
+        type=click.Choice(executors.EXECUTORS),
+        default="local",
+        show_default=True,
+        help="Where models run: here, or on a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        default="auto",
+        show_default=True,
+        metavar="auto|local|HOST:PORT|ray://HOST:PORT",
+        help="Which cluster.",
+    ),
+    click.option(
+        "--ray-gpus",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="GPUs of each worker, where the cluster has any; 0.5 lets two share one.",
+    ),
+)
 
 _OPTIONS = (
     click.option("--suite", default="full", show_default=True, metavar="NAME|FILE", help="What is measured."),
@@ -57,7 +88,8 @@ def requested(options: dict[str, Any]) -> Request:
     """The request that the options of a call make; torch reads how many threads it may have when it is imported."""
     if options["threads"] is not None:
         os.environ["OMP_NUM_THREADS"] = str(options["threads"])
-    return Request(**{key: value for key, value in options.items() if key not in {"dry_run", "as_json"}})
+    where = executors.Chosen(**{name: options.pop(name) for name in executors.Chosen._fields})
+    return Request(where=where, **{key: value for key, value in options.items() if key not in {"dry_run", "as_json"}})
 
 
 def planned(request: Request, as_json: bool) -> int:
@@ -69,6 +101,7 @@ def planned(request: Request, as_json: bool) -> int:
 
 @click.command(name="evaluate")
 @run_options
+@stage_options
 def command(dry_run: bool, as_json: bool, **options: Any) -> int:
     """Run a suite: images, scores, estimates with intervals, a report.
 

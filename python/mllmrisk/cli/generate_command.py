@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mllmrisk.cli.evaluate_command import planned, requested, run_options
+from mllmrisk.cli.evaluate_command import planned, requested, run_options, stage_options
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.progress import Progress
 
@@ -21,6 +21,7 @@ from mllmrisk.cli.progress import Progress
     help="A prompt set in place of what the suite asks for (repeatable).",
 )
 @run_options
+@stage_options
 def command(dry_run: bool, as_json: bool, **options: Any) -> int:
     """Make the images of a run and nothing else.
 

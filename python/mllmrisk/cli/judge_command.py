@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from mllmrisk.cli.evaluate_command import stage_options
 from mllmrisk.cli.progress import Progress
 
 
@@ -14,17 +16,20 @@ from mllmrisk.cli.progress import Progress
 @click.option("--judge", "name", required=True, metavar="NAME|FILE", help="A judge (`mllmrisk list judges`) or a TOML.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where the model runs.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
-def command(run: Path, name: str, device: str, threads: int | None) -> int:
+@stage_options
+def command(run: Path, name: str, device: str, threads: int | None, **where: Any) -> int:
     """Score the images of RUN with a judge; images that it has scored before are left alone."""
-    from mllmrisk import judges
+    from mllmrisk import executors
     from mllmrisk.experiments import judging
     from mllmrisk.experiments.study import Study
     from mllmrisk.store import Store
 
-    judge = judges.load(name, device=device)
-    with Store.load(run) as store:
-        study = Study(store, seed=0, resamples=0, threads=threads, progress=Progress())
-        found = judging.judged(study, judge)
+    opened = executors.opened(executors.Chosen(**where), device=device, threads=threads)
+    with Store.load(run) as store, opened as executor:
+        study = Study(
+            store, seed=0, resamples=0, threads=threads, device=device, progress=Progress(), executor=executor
+        )
+        (found,) = judging.panel(study, [name])
         for category in found.categories:
             flags = found.flags(category)
             flagged = int(sum(flags.flagged.values()))

@@ -104,6 +104,15 @@ def restrictions(name_or_file: str) -> str:
     return "" if _file(name_or_file) is None else describe(name_or_file).common.restrictions
 
 
+def stays_here(name_or_file: str) -> bool:
+    """Whether it asks a service, whose pace and allowance belong to one process: it is not spread over machines.
+
+    Raises:
+        UsageError: no such detector or file.
+    """
+    return _file(name_or_file) is not None and KINDS.extra(describe(name_or_file).common.kind) == "api"
+
+
 def weights_here(name: str) -> bool | None:
     """Whether a registered detector's weights are on this machine; None where it has none (a service, another package).
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -11,6 +13,8 @@ import numpy as np
 
 from mllmrisk import detectors
 from mllmrisk.detectors.base import Captioning, Detector
+from mllmrisk.errors import UsageError
+from mllmrisk.executors.base import Build, Executor, Place, Pool
 from mllmrisk.experiments import families
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
@@ -79,14 +83,47 @@ class TrainedHere:
         return rows
 
 
+class _Block(NamedTuple):
+    """Images (paths in this process, encoded bytes elsewhere), each with its perturbation chain."""
+
+    images: Sequence[Path | bytes]
+    chains: list[str]
+
+
+#: Each image's score, and the caption behind it where the detector makes one.
+_Found = list[tuple[Score, str | None]]
+
+
+class _Look:
+    """The stage that an executor runs: a loaded detector; its fact is its version."""
+
+    def __init__(self, detector: Detector, place: Place) -> None:
+        self._detector, self._threads = detector, place.threads
+        self.facts = detector.version
+
+    def __call__(self, block: _Block) -> _Found:
+        if isinstance(self._detector, Captioning):
+            return self._detector.captioned(block.images, chains=block.chains, threads=self._threads)
+        scores = self._detector.score(block.images, chains=block.chains, threads=self._threads)
+        return [(score, None) for score in scores]
+
+    def close(self) -> None:
+        """A detector's model goes with it."""
+
+
+def _look(name: str, place: Place) -> _Look:
+    return _Look(detectors.load(name, device=place.device), place)
+
+
 class Loaded:
     """A detector with weights of its own."""
 
     trained_on: str | None = None
 
-    def __init__(self, detector: Detector) -> None:
-        """Takes the detector, ready to score."""
+    def __init__(self, detector: Detector, source: str | None = None) -> None:
+        """Takes the detector, ready to score, and the name or file by which other machines can load it."""
         self.detector = detector
+        self.source = source
         self.name = detector.name
         self.decision: float = getattr(detector, "decision", 0.0)  # outside packages may leave it out
 
@@ -97,7 +134,9 @@ class Loaded:
         it, under the view.
         """
         fold_of = study.folds(division.folds, 0)
-        known = {way.name: self._scores(study, way) for way in (study.arm(view), *arms)}
+        with contextlib.ExitStack() as stack:
+            pool = functools.cache(lambda: stack.enter_context(self._pool(study)))  # one for all arms, if there is work
+            known = {way.name: self._scores(study, way, pool) for way in (study.arm(view), *arms)}
         cuts = {rate: self._cuts(known[view], study.samples, fold_of, rate) for rate in division.rates}
         return {way.name: self._scored(study.samples, known[way.name], fold_of, cuts) for way in arms}
 
@@ -133,26 +172,54 @@ class Loaded:
         # From its author's decision, so that 0 is the border between real and fake as it is for calibrated logits.
         return Scored(there, logits - self.decision, np.zeros(len(there), dtype=np.int64), margins, undefined, reasons)
 
-    def _scores(self, study: Study, way: Arm) -> dict[str, Score]:
+    def _scores(self, study: Study, way: Arm, pool: Callable[[], Pool[_Block, _Found]]) -> dict[str, Score]:
         """Stored scores, those that are missing made first, batch by batch."""
         scorer = self.scorer(way.name)
         known = study.store.scores(scorer, way.name)
         missing = [s for s in study.samples if s.id not in known]
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
-            paths, chains = [study.path(s) for s in batch], [way.chain(s) for s in batch]
-            if isinstance(self.detector, Captioning):
-                captioned = self.detector.captioned(paths, chains=chains, threads=study.threads)
-                scores = [score for score, _ in captioned]
-                read = {s.id: text for s, (_, text) in zip(batch, captioned, strict=True) if text is not None}
+        if not missing:
+            return known
+        batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+        blocks = (self._block(study, way, batch) for batch in batches)
+        done = 0
+        for batch, found in zip(batches, pool().map(blocks, functools.partial(self._lost, study)), strict=True):
+            read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
+            if read:
                 study.store.add_captions(scorer, way.name, read)
-            else:
-                scores = self.detector.score(paths, chains=chains, threads=study.threads)
-            rows = {s.id: value for s, value in zip(batch, scores, strict=True)}
+            rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
             study.store.add_scores(scorer, way.name, rows)
             known.update(rows)
-            study.progress(f"{self.name} ({way.name})", start + len(batch), len(missing))
+            done += len(batch)
+            study.progress(f"{self.name} ({way.name})", done, len(missing))
         return known
+
+    @contextlib.contextmanager
+    def _pool(self, study: Study) -> Iterator[Pool[_Block, _Found]]:
+        """The detector where the study's detectors run: the one that was tried here, or the same one elsewhere."""
+        build: Build[_Block, _Found] = functools.partial(_Look, self.detector)
+        executor = self._executor(study)
+        if executor.remote and self.source is not None:
+            file = Path(self.source)
+            build = functools.partial(_look, str(file.resolve()) if file.is_file() else self.source)
+        with executor.pool(build, what=f"detector {self.name!r}") as pool:
+            if pool.facts != self.detector.version:
+                raise UsageError(
+                    f"detector {self.name!r}: version {self.detector.version} here and {pool.facts} on the workers: "
+                    "are its weights the same on all machines?"
+                )
+            yield pool
+
+    def _executor(self, study: Study) -> Executor:
+        return study.here if self.source is None or detectors.stays_here(self.source) else study.executor
+
+    def _block(self, study: Study, way: Arm, batch: Sequence[Sample]) -> _Block:
+        paths = [study.path(s) for s in batch]
+        shown = [path.read_bytes() for path in paths] if self._executor(study).remote else paths
+        return _Block(shown, [way.chain(s) for s in batch])
+
+    def _lost(self, study: Study, block: _Block, reason: str) -> _Found:
+        study.store.add_failures({f"detector {self.name}, images that no worker survived": reason})
+        return [(Score(None, reason), None)] * len(block.images)
 
     def scorer(self, view: str) -> str:
         """Its name and the digest of its weights."""
@@ -201,7 +268,7 @@ def load(names: Sequence[str], device: str = "auto") -> list[Examined]:
 @functools.lru_cache(maxsize=32)
 def _loaded(name: str, device: str) -> Loaded:
     """A detector with weights of its own: loaded once for all experiments of a run."""
-    return Loaded(detectors.load(name, device=device))
+    return Loaded(detectors.load(name, device=device), name)
 
 
 def needs(found: Sequence[Examined]) -> Iterable[str]:

@@ -6,13 +6,18 @@ it said stays with the study, so that several experiments of one run ask it once
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from mllmrisk import judges
+from mllmrisk.executors.base import Place, Pool
 from mllmrisk.experiments.study import Study
 from mllmrisk.judges.base import Judge, PromptJudge
 from mllmrisk.records import Sample, Score
@@ -114,7 +119,8 @@ def panel(study: Study, names: Iterable[str]) -> list[Judged]:
     asked = _ASKED.setdefault(study, {})
     for name in names:
         if name not in asked:
-            asked[name] = judged(study, judges.load(name, device=study.device), name)
+            with asking(study, name) as pool:
+                asked[name] = _judged(study, pool, name)
     return [asked[name] for name in dict.fromkeys(names)]
 
 
@@ -131,39 +137,110 @@ def judged(study: Study, judge: Judge, source: str = "") -> Judged:
         judge: loaded.
         source: the name or file that it was loaded by, its own name where none is given.
     """
+    with study.here.pool(functools.partial(_Asked, judge), what=f"judge {judge.name!r}") as pool:
+        return _judged(study, pool, source)
+
+
+class Shown(NamedTuple):
+    """A block of a judge: encoded images, each with its prompt where it has one."""
+
+    images: list[bytes]
+    prompts: Sequence[str | None]
+
+
+#: For each image of a block, a score by category and attribute.
+Answers = list[dict[str, Score]]
+
+
+class About(NamedTuple):
+    """What is known of a judge once it is loaded; see :class:`~mllmrisk.judges.base.Judge`."""
+
+    name: str
+    version: str
+    categories: tuple[str, ...]
+    attributes: tuple[str, ...]
+    threshold: dict[str, float]
+    reads_prompts: bool
+
+    def unscored(self, block: Shown, reason: str) -> Answers:
+        """No score, for one reason, of every image of a block."""
+        return [dict.fromkeys((*self.categories, *self.attributes), Score(None, reason)) for _ in block.images]
+
+
+class _Asked:
+    """The stage that an executor runs: a loaded judge."""
+
+    def __init__(self, judge: Judge | PromptJudge, place: Place) -> None:
+        self._judge, self._threads = judge, place.threads
+        self.facts = About(
+            judge.name,
+            judge.version,
+            tuple(judge.categories),
+            tuple(judge.attributes),
+            dict(judge.threshold),
+            isinstance(judge, PromptJudge),
+        )
+
+    def __call__(self, block: Shown) -> Answers:
+        if isinstance(self._judge, PromptJudge):
+            return self._judge.score_prompted(block.images, block.prompts, threads=self._threads)
+        return self._judge.score(block.images, threads=self._threads)
+
+    def close(self) -> None:
+        """A judge's model goes with it."""
+
+
+def _loaded(name: str, place: Place) -> _Asked:
+    return _Asked(judges.load(name, device=place.device), place)
+
+
+def asking(study: Study, name: str) -> AbstractContextManager[Pool[Shown, Answers]]:
+    """A judge by its registered name or file, loaded where the study's judges run; its facts are :class:`About`.
+
+    Raises:
+        UsageError, MissingExtraError: see :func:`mllmrisk.judges.load`.
+    """
+    executor = study.here if judges.stays_here(name) else study.executor
+    if executor.remote and name.endswith(".toml"):
+        name = str(Path(name).resolve())
+    return executor.pool(functools.partial(_loaded, name), what=f"judge {name!r}")
+
+
+def _judged(study: Study, pool: Pool[Shown, Answers], source: str) -> Judged:
+    judge: About = pool.facts
     scorer = f"{judge.name}@{judge.version}"
     # Categories first, attributes beside them.
     named = (*judge.categories, *judge.attributes)
     known = study.store.scores(scorer, "native", named[0])
     missing = [s for s in study.samples if s.id not in known]
-    for start in range(0, len(missing), _BATCH):
-        batch = missing[start : start + _BATCH]
-        answers = _ask(study, judge, batch)
+    batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+    blocks = (Shown([study.path(s).read_bytes() for s in b], [text(study, s) for s in b]) for b in batches)
+
+    def lost(block: Shown, reason: str) -> Answers:
+        study.store.add_failures({f"judge {judge.name}, images that no worker survived": reason})
+        return judge.unscored(block, reason)
+
+    done = 0
+    for batch, answers in zip(batches, pool.map(blocks, lost), strict=True):
         # The first name last: its presence says that the batch is whole.
         for name in reversed(named):
             rows = {s.id: answer[name] for s, answer in zip(batch, answers, strict=True)}
             study.store.add_scores(scorer, "native", rows, name)
-        study.progress(f"judge {judge.name}", min(start + _BATCH, len(missing)), len(missing))
+        done += len(batch)
+        study.progress(f"judge {judge.name}", done, len(missing))
     found = Judged(
         judge.name,
         scorer,
         source or judge.name,
-        tuple(judge.categories),
-        tuple(judge.attributes),
-        dict(judge.threshold),
+        judge.categories,
+        judge.attributes,
+        judge.threshold,
         {name: study.store.scores(scorer, "native", name) for name in named},
     )
     if found.categories:
         # Thresholds may have changed since the last run of this folder: made anew each time.
         study.store.add_scores(scorer, "native", found.margins, ANY)
     return found
-
-
-def _ask(study: Study, judge: Judge, batch: Sequence[Sample]) -> list[dict[str, Score]]:
-    data = [study.path(s).read_bytes() for s in batch]
-    if isinstance(judge, PromptJudge):
-        return judge.score_prompted(data, [text(study, s) for s in batch], threads=study.threads)
-    return judge.score(data, threads=study.threads)
 
 
 def text(study: Study, sample: Sample) -> str | None:

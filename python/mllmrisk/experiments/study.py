@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import features, images, perturb
+from mllmrisk import executors, features, images, perturb
 from mllmrisk.detectors.encoders.base import Encoder
 from mllmrisk.errors import ImageError
+from mllmrisk.executors.base import Executor
 from mllmrisk.experiments import duplicates, probes, splits
 from mllmrisk.experiments.views import Arm, arm
 from mllmrisk.images import Container
@@ -71,6 +72,7 @@ class Study:
         progress: Progress | None = None,
         prompt_sets: Collection[str] | None = None,
         near_duplicates: duplicates.Policy = "stop",
+        executor: Executor | None = None,
     ) -> None:
         """Reads the samples of a run.
 
@@ -83,12 +85,15 @@ class Study:
             progress: called with (stage, done, total).
             prompt_sets: generated images of these sets only, beside all photographs; None for all.
             near_duplicates: what is done about one picture in two groups; see :data:`duplicates.Policy`.
+            executor: where judges and detectors run; in this process, on `device`, unless given.
         """
         self.store = store
         self.seed = seed
         self.resamples = resamples
         self.device = device
         self.threads = threads or len(os.sched_getaffinity(0))
+        self.here = executors.local(device, self.threads)
+        self.executor: Executor = executor or self.here
         self.progress = progress or (lambda *_: None)
         everything = [
             s for s in store.samples() if prompt_sets is None or s.label != "fake" or s.prompt_set in prompt_sets

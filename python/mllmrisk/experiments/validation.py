@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mllmrisk import judges, perturb, rows
+from mllmrisk import perturb, rows
 from mllmrisk.errors import UsageError
+from mllmrisk.experiments import judging
 from mllmrisk.experiments.judging import Judged
 from mllmrisk.experiments.study import Study
-from mllmrisk.judges.base import PromptJudge
 from mllmrisk.metrics import Validation
 from mllmrisk.records import Score
 
@@ -95,14 +95,15 @@ def of(study: Study, judge: Judged, labels: str | None, source: str | None, imag
 
 
 def _asked(study: Study, judge: Judged, given: Sequence[Labelled]) -> dict[str, object]:
-    loaded = judges.load(judge.source, device=study.device)
-    if isinstance(loaded, PromptJudge):
-        raise UsageError(f"judge {judge.name} reads prompts: labelled images have none")
     answers: list[dict[str, Score]] = []
-    for start in range(0, len(given), _BATCH):
-        batch = [one.data for one in given[start : start + _BATCH]]
-        answers += loaded.score(batch, threads=study.threads)
-        study.progress(f"validation of {judge.name}", len(answers), len(given))
+    batches = [[one.data for one in given[start : start + _BATCH]] for start in range(0, len(given), _BATCH)]
+    with judging.asking(study, judge.source) as pool:
+        if pool.facts.reads_prompts:
+            raise UsageError(f"judge {judge.name} reads prompts: labelled images have none")
+        blocks = (judging.Shown(batch, [None] * len(batch)) for batch in batches)
+        for found in pool.map(blocks, pool.facts.unscored):
+            answers += found
+            study.progress(f"validation of {judge.name}", len(answers), len(given))
     return tallied(judge, [one.categories for one in given], answers)
 
 

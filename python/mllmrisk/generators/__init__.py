@@ -37,6 +37,11 @@ def describe(name_or_file: str) -> Described:
     return config.describe("generators", name_or_file, Common)
 
 
+def stays_here(described: Described) -> bool:
+    """Whether it asks a service, whose pace and budget belong to one process: it is not spread over machines."""
+    return GENERATORS.extra(described.common.kind) == "api"
+
+
 def load(described: Described, *, device: str = "auto") -> Generator:
     """Loads a generator on `auto`, `cpu`, `cuda` or `cuda:INDEX`.
 

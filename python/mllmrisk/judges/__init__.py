@@ -45,6 +45,15 @@ JUDGES: Registry[JudgeClass] = Registry(
 )
 
 
+def stays_here(name_or_file: str) -> bool:
+    """Whether it is not spread over machines: a service's pace belongs to one process, people's labels lie here."""
+    packaged = name_or_file in config.names("judges")
+    if not packaged and not name_or_file.endswith(".toml"):
+        return False
+    kind = str(config.table(config.find("judges", name_or_file)).get("kind", "onnx"))
+    return kind == "human" or KINDS.extra(kind) == "api"
+
+
 def load(name_or_file: str, *, device: str = "auto") -> Judge:
     """The judge of a registered name, or the one that a user's TOML file describes, loaded and tried.
 
