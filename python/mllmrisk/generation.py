@@ -2,21 +2,24 @@
 
 A chunk of samples is asked for and stored as one, and chunks are cut over all samples of a generator, so that a run
 that was killed makes the same batches again: what a batch's company may change in the last bit is not changed.
+While a chunk is made, a thread encodes and stores the one before it: a killed run loses the chunk under way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from mllmrisk import generators, images, perturb
+from mllmrisk import generators, images, perturb, trace
 from mllmrisk.errors import GeneratorError, ImageError, OutOfMemoryError
 from mllmrisk.generators.base import Generator, Made, Request
+from mllmrisk.overlap import Behind
 from mllmrisk.records import Outcome, Prompt, Sample
 from mllmrisk.store import Store
 
@@ -111,29 +114,32 @@ def generate(
 
 def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set[str], progress: Progress) -> None:
     batch = max(1, generator.batch)
-    began, made = time.monotonic(), 0
+    made, stage = 0, f"generate {generator.name}"
     waiting = sum(w.sample.id not in known for w in plan)
-    for whole in _chunks(plan, batch):
-        chunk = [w for w in whole if w.sample.id not in known]  # a part is there only where a generator stopped in it
-        if not chunk:
-            continue
-        try:
-            rows, batch = _chunk(generator, chunk, batch)
-        except GeneratorError as stopped:
-            _store(store, chunk, stopped.made)  # it is paid for
-            raise
-        if not made:
-            _check_first(generator, rows)
-        _store(store, chunk, rows)
-        made += len(chunk)
-        progress(f"generate {generator.name}", made, waiting)
-    store.add_cost(f"generate {generator.name}", made, time.monotonic() - began)
+    # one thread stores in order, through a connection of its own: a chunk is safe before the next one is made
+    with trace.Stage(stage) as spent, contextlib.closing(store.twin()) as beside, Behind() as behind:
+        for whole in _chunks(plan, batch):
+            chunk = [w for w in whole if w.sample.id not in known]  # part of it is there if a generator stopped in it
+            if not chunk:
+                continue
+            try:
+                rows, batch = _chunk(generator, chunk, batch)
+            except GeneratorError as stopped:
+                behind.do(partial(_store, beside, chunk, stopped.made))  # it is paid for
+                raise
+            if not made:
+                _check_first(generator, rows)
+            behind.do(partial(_store, beside, chunk, rows))
+            made += len(chunk)
+            progress(stage, made, waiting)
+    store.add_cost(stage, made, spent.seconds, spent.model_seconds)
 
 
 def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]) -> None:
     """Stores what came of a chunk, in one transaction; what has no answer stays unmade."""
     found = zip(chunk, answers, strict=False)
-    store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
+    with trace.span("store"):
+        store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
 
 
 def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
@@ -149,7 +155,8 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
         part = chunk[len(answers) : len(answers) + batch]
         requests = [Request(w.sample.id, w.sample.prompt or "", w.sample.seed or 0) for w in part]
         try:
-            found = generator.generate(requests)
+            with trace.span("model"):
+                found = generator.generate(requests)
         except OutOfMemoryError as full:
             if batch > 1:
                 batch //= 2
