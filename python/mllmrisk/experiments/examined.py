@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
-from mllmrisk import detectors
-from mllmrisk.detectors.base import Captioning, Detector
+from mllmrisk import detectors, trace
+from mllmrisk.detectors.base import Captioning, Detector, Streaming
 from mllmrisk.experiments import families
 from mllmrisk.experiments.base import WithParameters
 from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
 from mllmrisk.experiments.families import Family
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import Arm
+from mllmrisk.overlap import Behind, ahead
 from mllmrisk.records import Estimate, Sample, Score
+from mllmrisk.store import Store
 
 #: Images per transaction.
 _BATCH = 32
@@ -138,21 +142,40 @@ class Loaded:
         scorer = self.scorer(way.name)
         known = study.store.scores(scorer, way.name)
         missing = [s for s in study.samples if s.id not in known]
-        for start in range(0, len(missing), _BATCH):
-            batch = missing[start : start + _BATCH]
-            paths, chains = [study.path(s) for s in batch], [way.chain(s) for s in batch]
-            if isinstance(self.detector, Captioning):
-                captioned = self.detector.captioned(paths, chains=chains, threads=study.threads)
-                scores = [score for score, _ in captioned]
-                read = {s.id: text for s, (_, text) in zip(batch, captioned, strict=True) if text is not None}
-                study.store.add_captions(scorer, way.name, read)
-            else:
-                scores = self.detector.score(paths, chains=chains, threads=study.threads)
-            rows = {s.id: value for s, value in zip(batch, scores, strict=True)}
-            study.store.add_scores(scorer, way.name, rows)
-            known.update(rows)
-            study.progress(f"{self.name} ({way.name})", start + len(batch), len(missing))
+        batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+        done, stage = 0, f"detect {self.name}"
+        with trace.Stage(stage) as spent, contextlib.closing(study.store.twin()) as beside, Behind() as behind:
+            for batch, answers in zip(batches, self._answers(study, way, batches), strict=True):
+                rows = {s.id: score for s, (score, _) in zip(batch, answers, strict=True)}
+                read = {s.id: text for s, (_, text) in zip(batch, answers, strict=True) if text is not None}
+                behind.do(functools.partial(_keep, beside, scorer, way.name, rows, read))
+                known.update(rows)
+                done += len(batch)
+                study.progress(f"{self.name} ({way.name})", done, len(missing))
+        if missing:
+            study.store.add_cost(stage, len(missing), spent.seconds, spent.model_seconds)
         return known
+
+    def _answers(
+        self, study: Study, way: Arm, batches: Sequence[Sequence[Sample]]
+    ) -> Iterator[Sequence[tuple[Score, str | None]]]:
+        """Score and caption of each image, batch by batch; what can be read ahead, is."""
+        detector, threads = self.detector, study.threads
+        calls = [([study.path(s) for s in batch], [way.chain(s) for s in batch]) for batch in batches]
+        if isinstance(detector, Captioning):
+            for paths, chains in calls:
+                yield detector.captioned(paths, chains=chains, threads=threads)
+        elif isinstance(detector, Streaming):
+            every = (
+                (i, part)
+                for i, (paths, chains) in enumerate(calls)
+                for part in detector.parts(paths, chains=chains, threads=threads)
+            )
+            for _, parts in itertools.groupby(ahead(every), key=lambda numbered: numbered[0]):
+                yield [(score, None) for score in detector.scored(part for _, part in parts)]
+        else:
+            for paths, chains in calls:
+                yield [(score, None) for score in detector.score(paths, chains=chains, threads=threads)]
 
     def scorer(self, view: str) -> str:
         """Its name and the digest of its weights."""
@@ -163,6 +186,12 @@ class Loaded:
         if not any((s.image or "")[:16] in self.detector.seen for s in study.samples):
             return rows
         return [msgspec.structs.replace(row, confounded=True, confounded_by=["training images"]) for row in rows]
+
+
+def _keep(store: Store, scorer: str, view: str, rows: dict[str, Score], read: dict[str, str]) -> None:
+    with trace.span("store"):
+        store.add_captions(scorer, view, read)
+        store.add_scores(scorer, view, rows)
 
 
 #: A struct with `detectors` and `device`, which the plan fills from the profile and the call.

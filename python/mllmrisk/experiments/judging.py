@@ -6,18 +6,21 @@ it said stays with the study, so that several experiments of one run ask it once
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from weakref import WeakKeyDictionary
 
-from mllmrisk import judges
+from mllmrisk import judges, trace
 from mllmrisk.experiments.study import Study
 from mllmrisk.judges.base import Judge, PromptJudge
+from mllmrisk.overlap import Behind, ahead
 from mllmrisk.records import Sample, Score
+from mllmrisk.store import Store
 
-#: Images per call of a judge and per transaction: what a killed run may have to score again.
+#: Images per call of a judge that names no `batch`, and per transaction: what a killed run may have to score again.
 _BATCH = 32
 #: The stored name of what a judge says over all its categories.
 ANY = "any"
@@ -136,14 +139,17 @@ def judged(study: Study, judge: Judge, source: str = "") -> Judged:
     named = (*judge.categories, *judge.attributes)
     known = study.store.scores(scorer, "native", named[0])
     missing = [s for s in study.samples if s.id not in known]
-    for start in range(0, len(missing), _BATCH):
-        batch = missing[start : start + _BATCH]
-        answers = _ask(study, judge, batch)
-        # The first name last: its presence says that the batch is whole.
-        for name in reversed(named):
-            rows = {s.id: answer[name] for s, answer in zip(batch, answers, strict=True)}
-            study.store.add_scores(scorer, "native", rows, name)
-        study.progress(f"judge {judge.name}", min(start + _BATCH, len(missing)), len(missing))
+    stage, size = f"judge {judge.name}", getattr(judge, "batch", _BATCH)
+    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+    with trace.Stage(stage) as spent, contextlib.closing(study.store.twin()) as beside, Behind() as behind:
+        done = 0
+        for batch, data in ahead((batch, _read(study, batch)) for batch in batches):
+            answers = _ask(study, judge, batch, data)
+            behind.do(partial(_keep, beside, scorer, named, batch, answers))
+            done += len(batch)
+            study.progress(stage, done, len(missing))
+    if missing:
+        study.store.add_cost(stage, len(missing), spent.seconds, spent.model_seconds)
     found = Judged(
         judge.name,
         scorer,
@@ -159,11 +165,23 @@ def judged(study: Study, judge: Judge, source: str = "") -> Judged:
     return found
 
 
-def _ask(study: Study, judge: Judge, batch: Sequence[Sample]) -> list[dict[str, Score]]:
-    data = [study.path(s).read_bytes() for s in batch]
+def _read(study: Study, batch: Sequence[Sample]) -> list[bytes]:
+    with trace.span("decode"):
+        return [study.path(s).read_bytes() for s in batch]
+
+
+def _ask(study: Study, judge: Judge, batch: Sequence[Sample], data: Sequence[bytes]) -> list[dict[str, Score]]:
     if isinstance(judge, PromptJudge):
         return judge.score_prompted(data, [text(study, s) for s in batch], threads=study.threads)
     return judge.score(data, threads=study.threads)
+
+
+def _keep(
+    store: Store, scorer: str, named: Sequence[str], batch: Sequence[Sample], answers: Sequence[dict[str, Score]]
+) -> None:
+    with trace.span("store"):
+        for name in reversed(named):  # the first name last: its presence says that the batch is whole
+            store.add_scores(scorer, "native", {s.id: a[name] for s, a in zip(batch, answers, strict=True)}, name)
 
 
 def text(study: Study, sample: Sample) -> str | None:
