@@ -12,11 +12,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from mllmrisk import generators, images, perturb, trace
+from mllmrisk import batch_search, generators, images, perturb, trace
 from mllmrisk.errors import GeneratorError, ImageError, OutOfMemoryError
 from mllmrisk.generators.base import Generator, Made, Request
 from mllmrisk.overlap import Behind
@@ -104,16 +104,38 @@ def generate(
         store.clear_failures([unit])
         generator = generators.load(described, device=device)
         try:
-            store.set_meta(unit, json.dumps(generator.identity, default=str))
-            _make(store, generator, plan, known, progress)
+            batch, found = _batch(store, generator, plan)
+            store.set_meta(unit, json.dumps({**generator.identity, **found}, default=str))
+            _make(store, generator, plan, known, progress, batch)
         except GeneratorError as broken:
             store.add_failures({unit: str(broken)})
         finally:
             generator.close()
 
 
-def _make(store: Store, generator: Generator, plan: Sequence[Wanted], known: set[str], progress: Progress) -> None:
-    batch = max(1, generator.batch)
+def _batch(store: Store, generator: Generator, plan: Sequence[Wanted]) -> tuple[int, dict[str, Any]]:
+    """The batch of a generator, and how it was found where it had to be: once in a run, then kept with it."""
+    if generator.batch > 0:
+        return generator.batch, {}
+    name = f"batch {generator.name}"
+    kept = store.meta(name)
+    if kept is None:
+        with trace.Stage(f"search {generator.name}"), trace.span("search"):
+            searched = batch_search.search(generator, [request(w) for w in plan[: batch_search.MOST]])
+        kept = json.dumps({"batch": searched.batch, "images_per_second": searched.trials})
+        store.set_meta(name, kept)
+    found = json.loads(kept)
+    return found["batch"], {"batch_search": found}
+
+
+def request(wanted: Wanted) -> Request:
+    """What a generator is asked for a sample."""
+    return Request(wanted.sample.id, wanted.sample.prompt or "", wanted.sample.seed or 0)
+
+
+def _make(
+    store: Store, generator: Generator, plan: Sequence[Wanted], known: set[str], progress: Progress, batch: int
+) -> None:
     made, stage = 0, f"generate {generator.name}"
     waiting = sum(w.sample.id not in known for w in plan)
     # one thread stores in order, through a connection of its own: a chunk is safe before the next one is made
@@ -153,7 +175,7 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
     answers: list[Made] = []
     while len(answers) < len(chunk):
         part = chunk[len(answers) : len(answers) + batch]
-        requests = [Request(w.sample.id, w.sample.prompt or "", w.sample.seed or 0) for w in part]
+        requests = [request(w) for w in part]
         try:
             with trace.span("model"):
                 found = generator.generate(requests)

@@ -152,7 +152,7 @@ def test_the_stored_images_are_those_of_one_thread_in_order(tmp_path):
     plan = plan_of(40)
     with Store.open(tmp_path / "run", SPEC) as store:
         seen = []
-        generation._make(store, Slow(), plan, set(), lambda _, done, of: seen.append((done, of)))
+        generation._make(store, Slow(), plan, set(), lambda _, done, of: seen.append((done, of)), 4)
         samples = store.samples()
         assert seen == [(8 * i, 40) for i in range(1, 6)]
         assert [s.id for s in samples] == [w.sample.id for w in plan]
@@ -167,7 +167,7 @@ def test_what_cannot_be_stored_stops_the_stage(tmp_path):
         (tmp_path / "run" / "images").rmdir()
         (tmp_path / "run" / "images").write_text("no folder")
         with pytest.raises(OSError, match="images"):
-            generation._make(store, Slow(), plan_of(40), set(), lambda *_: None)
+            generation._make(store, Slow(), plan_of(40), set(), lambda *_: None, 4)
         assert store.samples() == []
 
 
@@ -189,7 +189,7 @@ class Stuck(t.Slow):
         return super().generate(requests)
 
 store = Store.open(Path({run!r}), t.SPEC)
-generation._make(store, Stuck(), t.plan_of(40), set(), lambda *_: None)
+generation._make(store, Stuck(), t.plan_of(40), set(), lambda *_: None, 4)
 """
 
 
@@ -209,7 +209,7 @@ def test_the_trace_is_a_file_that_viewers_read_and_its_sums_are_the_wall_time(tm
     began = time.perf_counter()
     with Store.open(tmp_path / "run", SPEC) as store:
         with trace.recording(tmp_path / "trace.json"):
-            generation._make(store, Slow(), plan_of(80), set(), lambda *_: None)
+            generation._make(store, Slow(), plan_of(80), set(), lambda *_: None, 4)
         cost = store.costs()["generate slow"]
     outside = time.perf_counter() - began
     document = json.loads((tmp_path / "trace.json").read_text())
@@ -236,7 +236,7 @@ def test_the_trace_is_a_file_that_viewers_read_and_its_sums_are_the_wall_time(tm
 def test_storing_is_hidden_behind_a_model_that_leaves_the_processor_alone(tmp_path):
     """The goal of docs/gpu.md: the share of a stage's time that is not the model stays below 5%."""
     with Store.open(tmp_path / "run", SPEC) as store:
-        generation._make(store, Slow(), plan_of(160), set(), lambda *_: None)
+        generation._make(store, Slow(), plan_of(160), set(), lambda *_: None, 4)
         cost = store.costs()["generate slow"]
     assert cost["model_seconds"] > 0.8
     assert trace.idle_share(cost["seconds"], cost["model_seconds"]) < 0.1  # 0.05 on a free machine
