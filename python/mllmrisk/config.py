@@ -170,7 +170,7 @@ def user_folder(part: str, variable: str) -> Path:
     """The user's own folder for a part of mllmrisk: the environment variable's, else `mllmrisk/PART` among their data.
 
     Args:
-        part: `prompts`, `weights`, `recordings`.
+        part: `prompts`, `weights`, `recordings`, `engines`.
         variable: name of the environment variable.
     """
     if named := os.environ.get(variable):

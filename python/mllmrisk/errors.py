@@ -39,7 +39,7 @@ class StoreError(MllmriskError):
 
 
 class OutOfMemoryError(MllmriskError):
-    """A generator's device has no room for the batch; a smaller one may fit."""
+    """A device has no room for a batch; a smaller one may fit."""
 
 
 class GeneratorError(MllmriskError):

@@ -2,23 +2,25 @@
 
 A chunk of samples is asked for and stored as one, and chunks are cut over all samples of a generator, so that a run
 that was killed makes the same batches again: what a batch's company may change in the last bit is not changed.
+While a chunk is made, a thread encodes and stores the one before it: a killed run loses the chunk under way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from mllmrisk import executors, generators, images, perturb
+from mllmrisk import batch_search, executors, generators, images, perturb, trace
 from mllmrisk.errors import GeneratorError, ImageError, OutOfMemoryError
 from mllmrisk.executors.base import Executor, Place, Pool
 from mllmrisk.generators.base import Generator, Made, Request
+from mllmrisk.overlap import Behind
 from mllmrisk.records import Outcome, Prompt, Sample
 from mllmrisk.store import Store
 
@@ -109,34 +111,72 @@ def generate(
         if where.remote:
             described = described._replace(folder=described.folder.resolve())
         try:
-            with where.pool(functools.partial(_Maker, described, encoded=where.remote), what=unit) as pool:
-                store.set_meta(unit, pool.facts.identity)
-                _make(store, pool, plan, known, progress)
+            with where.pool(functools.partial(_loaded, described, encoded=where.remote), what=unit) as pool:
+                batch, found = _batch(store, pool, plan)
+                store.set_meta(unit, json.dumps({**json.loads(pool.facts.identity), **found}))
+                _make(store, pool, plan, known, progress, batch)
         except GeneratorError as broken:
             store.add_failures({unit: str(broken)})
 
 
+def _batch(store: Store, pool: _Pool, plan: Sequence[Wanted]) -> tuple[int, dict[str, Any]]:
+    """The batch of a generator, and how it was found where it had to be: once in a run, then kept with it."""
+    facts: _Facts = pool.facts
+    if facts.batch > 0:
+        return facts.batch, {}
+    name = f"batch {facts.name}"
+    kept = store.meta(name)
+    if kept is None:
+        with trace.Stage(f"search {facts.name}"), trace.span("search"):
+            (searched,) = pool.map([_Trial(list(plan[: batch_search.MOST]))], _no_worker)
+        kept = json.dumps({"batch": searched.batch, "images_per_second": searched.trials})
+        store.set_meta(name, kept)
+    found = json.loads(kept)
+    return found["batch"], {"batch_search": found}
+
+
+def _no_worker(_: object, reason: str) -> NoReturn:
+    raise GeneratorError(f"no worker lived through the search for its batch: {reason}")
+
+
 class _Facts(NamedTuple):
-    """What is known of a generator once it is loaded; `identity` is JSON."""
+    """What is known of a generator once it is loaded: `batch` is 0 where it is to be found, `identity` is JSON."""
 
     name: str
     batch: int
     identity: str
 
 
+class _Chunk(NamedTuple):
+    """Samples that are made and stored as one, in batches of that size."""
+
+    wanted: list[Wanted]
+    batch: int
+
+
+class _Trial(NamedTuple):
+    """Samples to find a generator's batch with; what is made of them is thrown away."""
+
+    wanted: list[Wanted]
+
+
 class _Maker:
     """The stage that an executor runs: a loaded generator, and the batch that fits into its device's memory."""
 
-    def __init__(self, described: generators.Described, place: Place, *, encoded: bool) -> None:
-        self._generator = generators.load(described, device=place.device)
-        self._batch = max(1, self._generator.batch)
+    def __init__(self, generator: Generator, *, encoded: bool) -> None:
+        self._generator = generator
+        self._fits: int | None = None
         self._encoded = encoded
-        self.facts = _Facts(self._generator.name, self._batch, json.dumps(self._generator.identity, default=str))
+        identity = json.dumps(self._generator.identity, default=str)
+        self.facts = _Facts(self._generator.name, max(0, self._generator.batch), identity)
 
-    def __call__(self, chunk: list[Wanted]) -> list[Made]:
-        """The chunk's answers; where they leave this process, each with the bytes that are to be stored."""
+    def __call__(self, block: _Chunk | _Trial) -> Any:
+        """A chunk's answers; where they leave this process, each with the bytes that are to be stored."""
+        if isinstance(block, _Trial):
+            return batch_search.search(self._generator, [_request(w) for w in block.wanted])
+        batch = min(block.batch, self._fits or block.batch)
         try:
-            rows, self._batch = _chunk(self._generator, chunk, self._batch)
+            rows, self._fits = _chunk(self._generator, block.wanted, batch)
         except GeneratorError as stopped:
             stopped.made = [None if made is None else self._shipped(made) for made in stopped.made]
             raise
@@ -149,39 +189,48 @@ class _Maker:
         self._generator.close()
 
 
-def _make(
-    store: Store, pool: Pool[list[Wanted], list[Made]], plan: Sequence[Wanted], known: set[str], progress: Progress
-) -> None:
+def _loaded(described: generators.Described, place: Place, *, encoded: bool) -> _Maker:
+    return _Maker(generators.load(described, device=place.device), encoded=encoded)
+
+
+#: A chunk gives a list of :class:`~mllmrisk.generators.base.Made`, a trial a :class:`~mllmrisk.batch_search.Found`.
+_Pool = Pool[_Chunk | _Trial, Any]
+
+
+def _make(store: Store, pool: _Pool, plan: Sequence[Wanted], known: set[str], progress: Progress, batch: int) -> None:
     name = pool.facts.name
-    began, made = time.monotonic(), 0
+    made, stage = 0, f"generate {name}"
     waiting = sum(w.sample.id not in known for w in plan)
     # A part of a chunk is there only where a generator stopped in it.
-    left = ([w for w in whole if w.sample.id not in known] for whole in _chunks(plan, pool.facts.batch))
-    chunks = [chunk for chunk in left if chunk]
+    left = ([w for w in whole if w.sample.id not in known] for whole in _chunks(plan, batch))
+    chunks = [_Chunk(chunk, batch) for chunk in left if chunk]
 
-    def lost(chunk: list[Wanted], reason: str) -> list[Made]:
+    def lost(chunk: _Chunk | _Trial, reason: str) -> list[Made]:
         store.add_failures({f"generator {name}, images that no worker survived": reason})
-        return [Made(Outcome.FAILED, reason=reason)] * len(chunk)
+        return [Made(Outcome.FAILED, reason=reason)] * len(chunk.wanted)
 
-    answers = pool.map(chunks, lost)
-    for chunk in chunks:
-        try:
-            rows = next(answers)
-        except GeneratorError as stopped:
-            _store(store, chunk, stopped.made)  # it is paid for
-            raise
-        if not made:
-            _check_first(rows)
-        _store(store, chunk, rows)
-        made += len(chunk)
-        progress(f"generate {name}", made, waiting)
-    store.add_cost(f"generate {name}", made, time.monotonic() - began)
+    # One thread stores in order, through a connection of its own: a chunk is safe before the next but one is made.
+    with trace.Stage(stage) as spent, contextlib.closing(store.twin()) as beside, Behind() as behind:
+        answers = pool.map(chunks, lost)
+        for chunk in chunks:
+            try:
+                rows = next(answers)
+            except GeneratorError as stopped:
+                behind.do(functools.partial(_store, beside, chunk.wanted, stopped.made))  # it is paid for
+                raise
+            if not made:
+                _check_first(rows)
+            behind.do(functools.partial(_store, beside, chunk.wanted, rows))
+            made += len(chunk.wanted)
+            progress(stage, made, waiting)
+    store.add_cost(stage, made, spent.seconds, spent.model_seconds)
 
 
 def _store(store: Store, chunk: Sequence[Wanted], answers: Sequence[Made | None]) -> None:
     """Stores what came of a chunk, in one transaction; what has no answer stays unmade."""
     found = zip(chunk, answers, strict=False)
-    store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
+    with trace.span("store"):
+        store.add_samples([(w.position, _stored(store, w.sample, answer)) for w, answer in found if answer is not None])
 
 
 def _chunks(plan: Sequence[Wanted], batch: int) -> Iterator[Sequence[Wanted]]:
@@ -195,9 +244,10 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
     answers: list[Made] = []
     while len(answers) < len(chunk):
         part = chunk[len(answers) : len(answers) + batch]
-        requests = [Request(w.sample.id, w.sample.prompt or "", w.sample.seed or 0) for w in part]
+        requests = [_request(w) for w in part]
         try:
-            found = generator.generate(requests)
+            with trace.span("model"):
+                found = generator.generate(requests)
         except OutOfMemoryError as full:
             if batch > 1:
                 batch //= 2
@@ -210,6 +260,11 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
             raise GeneratorError(f"{generator.name} gave {len(found)} answers to {len(part)} requests", answers)
         answers += found
     return answers, batch
+
+
+def _request(wanted: Wanted) -> Request:
+    """What a generator is asked for a sample."""
+    return Request(wanted.sample.id, wanted.sample.prompt or "", wanted.sample.seed or 0)
 
 
 def _check_first(rows: Sequence[Made]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import io
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk import config
+from mllmrisk.errors import MllmriskError, OutOfMemoryError, UsageError
 from mllmrisk.extras import optional
 
 CPU = "CPUExecutionProvider"
@@ -21,6 +23,9 @@ TENSORRT = "TensorrtExecutionProvider"
 
 #: Which provider a device stands for; `auto` takes CUDA where it works.
 _PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
+
+#: What the allocators of onnxruntime, CUDA and cuBLAS say, lower case.
+_FULL = ("failed to allocate memory", "out of memory", "bad_alloc", "bad allocation", "status_alloc_failed")
 
 #: onnxruntime writes its own log lines on stderr; what they say is in our errors, so only fatal ones pass.
 _FATAL, _WARNING = 4, 2
@@ -32,10 +37,13 @@ class Session(NamedTuple):
     Attributes:
         session: onnxruntime's `InferenceSession`; its `run` may be called from several threads.
         provider: what really runs it, from `get_providers()`; recorded with every result.
+        fallback: why a device `auto` is not the GPU that the installed onnxruntime was built for; empty where nothing
+            was lost.
     """
 
     session: Any
     provider: str
+    fallback: str = ""
 
 
 def onnxruntime(what: str, extra: str = "cpu") -> Any:
@@ -63,7 +71,9 @@ def parse_device(device: str) -> tuple[str, int]:
     return match[1], int(match[2] or 0)
 
 
-def open_session(model: bytes, *, what: str, device: str = "auto", threads: int = 1, extra: str = "cpu") -> Session:
+def open_session(
+    model: bytes, *, what: str, device: str = "auto", threads: int = 1, extra: str = "cpu", half: bool = False
+) -> Session:
     """Loads an ONNX model.
 
     Args:
@@ -74,6 +84,7 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
             kernel for runs on CUDA.
         threads: onnxruntime's own threads within one call.
         extra: the optional dependency set that brings onnxruntime.
+        half: TensorRT may compute in 16 bits; other devices compute as the model is written.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -87,7 +98,7 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
         there = [provider for provider in asked if provider in ort.get_available_providers()]
         if there:
             _preload(ort)
-        providers = [*((provider, {"device_id": index}) for provider in there), CPU]
+        providers = [*((provider, _settings(provider, index, model, half)) for provider in there), CPU]
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -103,7 +114,24 @@ def open_session(model: bytes, *, what: str, device: str = "auto", threads: int 
     if kind != "auto" and got != _PROVIDERS[kind]:
         missing = missing_tensorrt(ort) if kind == "tensorrt" else missing_cuda(ort)
         raise UsageError(f"{what}: {device} was asked for and not got: {missing}; or use --device cpu")
-    return Session(session, got)
+    lost = kind == "auto" and got == CPU and CUDA in ort.get_available_providers()
+    return Session(session, got, missing_cuda(ort) if lost else "")
+
+
+def _settings(provider: str, index: int, model: bytes, half: bool) -> dict[str, Any]:
+    """Options of a GPU's provider. TensorRT builds an engine per model and device, for minutes: it is kept."""
+    if provider != TENSORRT:
+        return {"device_id": index}
+    kept = config.user_folder("engines", "MLLMRISK_ENGINES") / hashlib.sha256(model).hexdigest()[:16]
+    kept.mkdir(parents=True, exist_ok=True)
+    return {
+        "device_id": index,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(kept),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(kept.parent),
+        "trt_fp16_enable": half,
+    }
 
 
 def run(opened: Session, name: str, values: Any, output: str, *, bound: bool | None = None) -> Any:
@@ -119,7 +147,21 @@ def run(opened: Session, name: str, values: Any, output: str, *, bound: bool | N
 
     Returns:
         The output as a NumPy array.
+
+    Raises:
+        OutOfMemoryError: the device has no room for so many rows.
+        Exception: whatever else onnxruntime raises; its errors share no base class.
     """
+    try:
+        return _run(opened, name, values, output, bound)
+    except Exception as wrong:
+        if not any(words in str(wrong).lower() for words in _FULL):
+            raise
+        full = first_line(wrong)
+    raise OutOfMemoryError(full)  # here, and not in the handler: the traceback held what the call had taken
+
+
+def _run(opened: Session, name: str, values: Any, output: str, bound: bool | None) -> Any:
     session = opened.session
     if bound is None:
         bound = opened.provider != CPU

@@ -112,6 +112,10 @@ class Store:
             raise StoreError(f"{root / 'run.db'} cannot be read: {broken}") from broken
         return store
 
+    def twin(self) -> Store:
+        """A second connection to the same run, for one thread beside this one's; close it when that one is done."""
+        return Store(self.root, _connect(self.root / "run.db", any_thread=True))
+
     def _check_schema(self) -> None:
         found = self.meta("schema")
         if found != str(SCHEMA):
@@ -319,14 +323,16 @@ class Store:
         with self._db:
             self._db.executemany("DELETE FROM failures WHERE unit = ?", [(unit,) for unit in units])
 
-    def add_cost(self, stage: str, units: int, seconds: float) -> None:
-        """Adds what a stage took, over all calls that worked on the run."""
-        before = self.costs().get(stage, {"units": 0, "seconds": 0.0})
-        total = {"units": before["units"] + units, "seconds": round(before["seconds"] + seconds, 3)}
-        self.set_meta("costs", json.dumps({**self.costs(), stage: total}))
+    def add_cost(self, stage: str, units: int, seconds: float, model_seconds: float = 0.0) -> None:
+        """Adds what a stage took, over all calls that worked on the run, and for how long its model was busy then."""
+        costs = self.costs()
+        added = {"units": units, "seconds": seconds, "model_seconds": model_seconds}
+        before = costs.get(stage, {})
+        costs[stage] = {key: round(before.get(key, 0) + value, 3) for key, value in added.items()}
+        self.set_meta("costs", json.dumps(costs))
 
     def costs(self) -> dict[str, dict[str, float]]:
-        """Units and seconds by stage."""
+        """`units`, `seconds` and `model_seconds` by stage."""
         found: dict[str, dict[str, float]] = json.loads(self.meta("costs") or "{}")
         return found
 
@@ -357,8 +363,8 @@ class Store:
         return document["run"], rows
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30)
+def _connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=not any_thread)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -73,7 +73,8 @@ def test_a_killed_run_goes_on_with_what_is_missing(study: Study):
     judge = Length()
     judging.judged(study, judge)
     half = {i: s for i, s in study.store.scores("length@2", "native", "long").items() if i in ("s0", "s1")}
-    study.store._db.execute("DELETE FROM scores WHERE category = 'long' AND sample NOT IN ('s0', 's1')")
+    with study.store._db as connection:
+        connection.execute("DELETE FROM scores WHERE category = 'long' AND sample NOT IN ('s0', 's1')")
     judge.asked.clear()
     found = judging.judged(study, judge)
     assert judge.asked == [bytes([65 + i]) * (i + 1) for i in (2, 3, 4)]

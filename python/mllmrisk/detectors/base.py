@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -34,6 +34,24 @@ class Detector(Protocol):
         self, images: Sequence[Path | bytes], *, chains: Sequence[str] | None = None, threads: int | None = None
     ) -> list[Score]:
         """Scores images, each after its perturbation chain; one that cannot be read is unscored with the reason."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A detector whose reading of images is apart from its model, so that one can go ahead of the other.
+
+    `scored(parts(images))` is `score(images)`: a caller with many calls to make prepares the next while one is scored.
+    """
+
+    def parts(
+        self, images: Sequence[Path | bytes], *, chains: Sequence[str] | None = None, threads: int | None = None
+    ) -> Iterator[Any]:
+        """What the model takes, part by part, each made when it is asked for; runs in any thread."""
+        ...
+
+    def scored(self, parts: Iterable[Any]) -> list[Score]:
+        """The scores of the images behind some parts, in their order."""
         ...
 
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, inference, perturb
+from mllmrisk import config, inference, perturb, trace
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
 from mllmrisk.detectors.recipe import Output, Probe, Recipe
-from mllmrisk.errors import UsageError
+from mllmrisk.errors import OutOfMemoryError, UsageError
 from mllmrisk.images import Prepared, prepare
+from mllmrisk.overlap import ahead
 from mllmrisk.pictures import PICTURES
 from mllmrisk.records import Score
 
@@ -62,6 +62,13 @@ def known_answers(
     ]
 
 
+class Part(NamedTuple):
+    """Some pictures of a call as the model takes them: their rows, and the number of pictures."""
+
+    prepared: Prepared
+    pictures: int
+
+
 class OnnxDetector:
     """A detector that a :class:`~mllmrisk.detectors.recipe.Recipe` describes.
 
@@ -69,7 +76,7 @@ class OnnxDetector:
         name, version, thresholds, decision, seen: see :class:`~mllmrisk.detectors.base.Detector`; the version ends in
             a digest of weights, preprocessing and reading of the output.
         recipe: its TOML.
-        provider: the onnxruntime provider that runs it, verified.
+        provider, fallback: of its :class:`~mllmrisk.inference.Session`: what runs it, and why that is no GPU.
         timing: where its time went, over all calls.
     """
 
@@ -97,7 +104,7 @@ class OnnxDetector:
         self.seen = frozenset((card.read(model) or {}).get("seen", ()))
         self.timing = Timing()
         self._network = Network(model, recipe, folder, device=device)
-        self.provider = self._network.provider
+        self.provider, self.fallback = self._network.provider, self._network.fallback
         self._check_known_answers(recipe.probe)
 
     def score(
@@ -116,14 +123,24 @@ class OnnxDetector:
             unscored with the :class:`~mllmrisk.errors.ImageError`'s code. Where a chain has chance in it, the i-th
             draws from i, as in :func:`mllmrisk.features.extract`.
         """
-        began, busy = time.perf_counter(), self._network.seconds
+        return self.scored(ahead(self.parts(images, chains=chains, threads=threads)))
+
+    def parts(
+        self, images: Sequence[Path | bytes], *, chains: Sequence[str] | None = None, threads: int | None = None
+    ) -> Iterator[Part]:
+        """See :class:`~mllmrisk.detectors.base.Streaming`."""
         before = ["native"] * len(images) if chains is None else chains
         joined = [perturb.joined(chain, self.recipe.chain) for chain in before]
-        logits = self._network.logits(images, chains=joined, threads=threads)
+        return self._network.parts(images, chains=joined, threads=threads)
+
+    def scored(self, parts: Iterable[Part]) -> list[Score]:
+        """See :class:`~mllmrisk.detectors.base.Streaming`."""
+        began, busy = time.perf_counter(), self._network.seconds
+        logits = self._network.logits(parts)
         self.timing = Timing(
             self.timing.session_seconds + self._network.seconds - busy,
             self.timing.wall_seconds + time.perf_counter() - began,
-            self.timing.images + len(images),
+            self.timing.images + len(logits),
         )
         return [_score(logit) for logit in logits]
 
@@ -142,7 +159,7 @@ class Network:
     """A loaded ONNX model with its way in and its way out: pictures to raw scores.
 
     Attributes:
-        provider: the onnxruntime provider that runs it.
+        provider, fallback: of its :class:`~mllmrisk.inference.Session`.
         seconds: spent inside the model so far.
     """
 
@@ -154,17 +171,33 @@ class Network:
         extra = ",".join(("cpu", *([recipe.model.extra] if recipe.model and recipe.model.extra else [])))
         # All cores, always: the order of a model's sums must not depend on an argument.
         cores = len(os.sched_getaffinity(0))
-        self._opened = inference.open_session(model, what=self._what, device=device, threads=cores, extra=extra)
+        half = recipe.model is not None and recipe.model.half
+        self._opened = inference.open_session(
+            model, what=self._what, device=device, threads=cores, extra=extra, half=half
+        )
         self.provider = self._opened.provider
+        self.fallback = self._opened.fallback
         self.seconds = 0.0
+        self._size = 1 if self._input.crop_mode == "full" else self._input.batch
         self._check_names()
 
-    def logits(
+    def parts(
         self, pictures: Sequence[Picture], *, chains: Sequence[str] | None = None, threads: int | None = None
-    ) -> list[float | str]:
+    ) -> Iterator[Part]:
+        """The model's input part by part, in the Rust core; the i-th picture's chain draws from i."""
+        step = 1 if self._input.crop_mode in ("full", "tiles") else self._input.batch
+        how = self._input.preprocessing()
+        plain = None if chains is None else [None if chain == "native" else chain for chain in chains]
+        for at in range(0, len(pictures), step):
+            part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
+            with trace.span("decode"):
+                prepared = prepare(part, how, chains=own, threads=threads, seed=at)
+            yield Part(prepared, len(part))
+
+    def logits(self, parts: Iterable[Part]) -> list[float | str]:
         """The raw score of each picture, or the reason why it has none."""
         found: list[float | str] = []
-        for prepared, count in self._prepared(pictures, chains, threads):
+        for prepared, count in parts:
             scores: list[list[float]] = [[] for _ in range(count)]
             for row, logit in zip(prepared.rows, self._run(prepared.values), strict=True):
                 scores[row].append(float(logit))
@@ -180,49 +213,38 @@ class Network:
         Raises:
             UsageError: the model does not run on what the recipe makes of them, or they are too small for it.
         """
-        found = self.logits([PICTURES[name]() for name in names])
+        found = self.logits(self.parts([PICTURES[name]() for name in names]))
         for name, logit in zip(names, found, strict=True):
             if isinstance(logit, str):
                 raise UsageError(f"{self._what}: the picture {name!r} is of no use as its probe: {logit}")
         return [logit for logit in found if isinstance(logit, float)]
 
-    def _prepared(
-        self, pictures: Sequence[Picture], chains: Sequence[str] | None, threads: int | None
-    ) -> Iterator[tuple[Prepared, int]]:
-        """The model's input part by part, each with its number of pictures; the next one is made meanwhile."""
-        step = 1 if self._input.crop_mode in ("full", "tiles") else self._input.batch
-        how = self._input.preprocessing()
-        plain = None if chains is None else [None if chain == "native" else chain for chain in chains]
-
-        def start(at: int) -> Future[Prepared] | None:
-            if at >= len(pictures):
-                return None
-            part, own = pictures[at : at + step], None if plain is None else plain[at : at + step]
-            return ahead.submit(prepare, part, how, chains=own, threads=threads, seed=at)
-
-        with ThreadPoolExecutor(1) as ahead:
-            pending = start(0)
-            for at in range(0, len(pictures), step):
-                assert pending is not None
-                prepared, pending = pending.result(), start(at + step)
-                yield prepared, min(step, len(pictures) - at)
-
     def _run(self, values: NDArray[np.float32]) -> Values:
-        """(m,) raw scores of m rows, in calls of one size."""
-        size = 1 if self._input.crop_mode == "full" else self._input.batch
+        """(m,) raw scores of m rows, in calls of one size; half of it from the first call on that does not fit."""
         scores = np.empty(len(values))
-        for start in range(0, len(values), size):
-            rows = values[start : start + size]
+        start = 0
+        while start < len(values):
+            rows = values[start : start + self._size]
             count = len(rows)
-            if count < size:
-                rows = np.concatenate([rows, np.zeros((size - count, *rows.shape[1:]), np.float32)])
-            scores[start : start + count] = self._call(rows)[:count]
+            if count < self._size:
+                rows = np.concatenate([rows, np.zeros((self._size - count, *rows.shape[1:]), np.float32)])
+            try:
+                scores[start : start + count] = self._call(rows)[:count]
+            except OutOfMemoryError as full:
+                if self._size == 1:
+                    raise UsageError(f"{self._what}: one image does not fit into memory: {full}") from full
+                self._size //= 2
+            else:
+                start += count
         return scores
 
     def _call(self, rows: NDArray[np.float32]) -> Values:
         began = time.perf_counter()
         try:
-            raw = inference.run(self._opened, self._input.name, rows, self._output.name)
+            with trace.span("model"):
+                raw = inference.run(self._opened, self._input.name, rows, self._output.name)
+        except OutOfMemoryError:
+            raise
         except Exception as wrong:  # onnxruntime's errors share no base class
             reason = inference.first_line(wrong)
             raise UsageError(f"{self._what}: the model does not run as described: {reason}") from wrong

@@ -92,7 +92,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Model(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ONNX file. Weights in external files are not read: onnxruntime is given the bytes that were checked."""
+    """The ONNX file. Weights in external files are not read: onnxruntime is given the bytes that were checked.
+
+    Attributes:
+        half: TensorRT may compute in 16 bits where that is faster; scores move, so that it is part of the version, and
+            the known answers must still come within their tolerance. No other device does it.
+    """
+
+    half: bool = False
 
 
 class Head(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -243,6 +250,7 @@ class Recipe(Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
             msgspec.to_builtins(self.input),
             msgspec.to_builtins(self.output),
             *([] if self.chain == "native" else [self.chain]),
+            *(["half"] if self.model is not None and self.model.half else []),
         )
         return hashlib.sha256(msgspec.json.encode(decides, order="sorted")).hexdigest()[:8]
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import inference
+from mllmrisk import inference, trace
 from mllmrisk.detectors import card, places
 from mllmrisk.detectors.base import Timing
 from mllmrisk.detectors.recipe import Common, Model, Probe, Published, Threshold
@@ -63,14 +63,16 @@ class SingleDetector:
             raise places.absent(recipe, recipe.published)
         model = places.content(recipe.model, recipe.name, folder)
         self.name = recipe.name
-        digest = hashlib.sha256(f"{recipe.model.sha256} {self.way}".encode()).hexdigest()[:8]
+        decides = f"{recipe.model.sha256} {self.way}{' half' if recipe.model.half else ''}"
+        digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
         self.version = f"{recipe.version}-{digest}"
         self.thresholds = {float(rate): value for rate, value in recipe.thresholds.items()}
         self.decision = recipe.threshold.value
         self.seen = frozenset((card.read(model) or {}).get("seen", ()))
         self.timing = Timing()
         what = f"detector {self.name!r}"
-        self._opened = inference.open_session(model, what=what, device=device, threads=len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
+        self._opened = inference.open_session(model, what=what, device=device, threads=cores, half=recipe.model.half)
         self.provider = self._opened.provider
         there = tuple(node.name for node in self._opened.session.get_inputs())
         if sorted(there) != sorted(self.inputs):
@@ -117,7 +119,8 @@ class SingleDetector:
         """
         began = time.perf_counter()
         try:
-            (raw,) = self._opened.session.run([output], inputs)
+            with trace.span("model"):
+                (raw,) = self._opened.session.run([output], inputs)
         except Exception as wrong:  # onnxruntime's errors share no base class
             reason = inference.first_line(wrong)
             raise UsageError(f"detector {self.name!r}: the model does not run as its kind says: {reason}") from wrong

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -44,6 +44,15 @@ class Work(Protocol[B_in, R_out]):
 
     def close(self) -> None:
         """Frees models and processes."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A stage whose blocks need work before its model: `local` has it done while another block is worked on."""
+
+    def prepared(self, block: Any, /) -> Any:
+        """What a call of the stage takes in place of the block; runs in another thread."""
         ...
 
 

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic
 
-from mllmrisk.executors.base import B, Build, Place, Pool, R, Work
+from mllmrisk.executors.base import B, Build, Place, Pool, Preparing, R, Work
+from mllmrisk.overlap import ahead
 
 
 class Local:
@@ -39,5 +40,8 @@ class _Here(Generic[B, R]):
         self.facts = work.facts
 
     def map(self, blocks: Iterable[B], lost: Callable[[B, str], R]) -> Iterator[R]:
-        """Each block in its turn: the next one is taken when its result is asked for."""
-        return map(self._work, blocks)
+        """Each block in its turn, in the caller's thread; the next one is taken and prepared in another meanwhile."""
+        made = map(self._work.prepared, blocks) if isinstance(self._work, Preparing) else blocks
+        with contextlib.closing(ahead(made)) as ready:
+            for block in ready:
+                yield self._work(block)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from mllmrisk import detectors
-from mllmrisk.detectors.base import Captioning, Detector
+from mllmrisk import detectors, trace
+from mllmrisk.detectors.base import Captioning, Detector, Streaming
 from mllmrisk.errors import UsageError
 from mllmrisk.executors.base import Build, Executor, Place, Pool
 from mllmrisk.experiments import families
@@ -21,7 +21,9 @@ from mllmrisk.experiments.crossfit import Plan, Scored, crossfit, threshold
 from mllmrisk.experiments.families import Family
 from mllmrisk.experiments.study import Study
 from mllmrisk.experiments.views import Arm
+from mllmrisk.overlap import Behind
 from mllmrisk.records import Estimate, Sample, Score
+from mllmrisk.store import Store
 
 #: Images per transaction.
 _BATCH = 32
@@ -90,6 +92,12 @@ class _Block(NamedTuple):
     chains: list[str]
 
 
+class _Parts(NamedTuple):
+    """A block as the model of a :class:`~mllmrisk.detectors.base.Streaming` detector takes it."""
+
+    parts: list[Any]
+
+
 #: Each image's score, and the caption behind it where the detector makes one.
 _Found = list[tuple[Score, str | None]]
 
@@ -101,7 +109,16 @@ class _Look:
         self._detector, self._threads = detector, place.threads
         self.facts = detector.version
 
-    def __call__(self, block: _Block) -> _Found:
+    def prepared(self, block: _Block) -> _Block | _Parts:
+        """The input of the detector's model, where it is made apart from it."""
+        if isinstance(self._detector, Captioning) or not isinstance(self._detector, Streaming):
+            return block
+        return _Parts(list(self._detector.parts(block.images, chains=block.chains, threads=self._threads)))
+
+    def __call__(self, block: _Block | _Parts) -> _Found:
+        if isinstance(block, _Parts):
+            assert isinstance(self._detector, Streaming)
+            return [(score, None) for score in self._detector.scored(block.parts)]
         if isinstance(self._detector, Captioning):
             return self._detector.captioned(block.images, chains=block.chains, threads=self._threads)
         scores = self._detector.score(block.images, chains=block.chains, threads=self._threads)
@@ -180,17 +197,20 @@ class Loaded:
         if not missing:
             return known
         batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
-        blocks = (self._block(study, way, batch) for batch in batches)
-        done = 0
-        for batch, found in zip(batches, pool().map(blocks, functools.partial(self._lost, study)), strict=True):
-            read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
-            if read:
-                study.store.add_captions(scorer, way.name, read)
-            rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
-            study.store.add_scores(scorer, way.name, rows)
-            known.update(rows)
-            done += len(batch)
-            study.progress(f"{self.name} ({way.name})", done, len(missing))
+        # Chains may ask the store, which belongs to this thread: files alone are read when their block's turn comes.
+        chains = [[way.chain(s) for s in batch] for batch in batches]
+        blocks = (self._block(study, batch, own) for batch, own in zip(batches, chains, strict=True))
+        done, stage = 0, f"detect {self.name}"
+        lost = functools.partial(self._lost, study)
+        with trace.Stage(stage) as spent, contextlib.closing(study.store.twin()) as beside, Behind() as behind:
+            for batch, found in zip(batches, pool().map(blocks, lost), strict=True):
+                rows = {s.id: score for s, (score, _) in zip(batch, found, strict=True)}
+                read = {s.id: text for s, (_, text) in zip(batch, found, strict=True) if text is not None}
+                behind.do(functools.partial(_keep, beside, scorer, way.name, rows, read))
+                known.update(rows)
+                done += len(batch)
+                study.progress(f"{self.name} ({way.name})", done, len(missing))
+        study.store.add_cost(stage, len(missing), spent.seconds, spent.model_seconds)
         return known
 
     @contextlib.contextmanager
@@ -212,10 +232,9 @@ class Loaded:
     def _executor(self, study: Study) -> Executor:
         return study.here if self.source is None or detectors.stays_here(self.source) else study.executor
 
-    def _block(self, study: Study, way: Arm, batch: Sequence[Sample]) -> _Block:
+    def _block(self, study: Study, batch: Sequence[Sample], chains: list[str]) -> _Block:
         paths = [study.path(s) for s in batch]
-        shown = [path.read_bytes() for path in paths] if self._executor(study).remote else paths
-        return _Block(shown, [way.chain(s) for s in batch])
+        return _Block([path.read_bytes() for path in paths] if self._executor(study).remote else paths, chains)
 
     def _lost(self, study: Study, block: _Block, reason: str) -> _Found:
         study.store.add_failures({f"detector {self.name}, images that no worker survived": reason})
@@ -230,6 +249,13 @@ class Loaded:
         if not any((s.image or "")[:16] in self.detector.seen for s in study.samples):
             return rows
         return [msgspec.structs.replace(row, confounded=True, confounded_by=["training images"]) for row in rows]
+
+
+def _keep(store: Store, scorer: str, view: str, rows: dict[str, Score], read: dict[str, str]) -> None:
+    with trace.span("store"):
+        if read:
+            store.add_captions(scorer, view, read)
+        store.add_scores(scorer, view, rows)
 
 
 #: A struct with `detectors` and `device`, which the plan fills from the profile and the call.

@@ -6,6 +6,7 @@ it said stays with the study, so that several experiments of one run ask it once
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from mllmrisk import judges
+from mllmrisk import judges, trace
 from mllmrisk.executors.base import Place, Pool
 from mllmrisk.experiments.study import Study
 from mllmrisk.judges.base import Judge, PromptJudge
+from mllmrisk.overlap import Behind
 from mllmrisk.records import Sample, Score
+from mllmrisk.store import Store
 
-#: Images per call of a judge and per transaction: what a killed run may have to score again.
+#: Images per call of a judge that names no `batch`, and per transaction: what a killed run may have to score again.
 _BATCH = 32
 #: The stored name of what a judge says over all its categories.
 ANY = "any"
@@ -161,6 +164,7 @@ class About(NamedTuple):
     attributes: tuple[str, ...]
     threshold: dict[str, float]
     reads_prompts: bool
+    batch: int
 
     def unscored(self, block: Shown, reason: str) -> Answers:
         """No score, for one reason, of every image of a block."""
@@ -179,6 +183,7 @@ class _Asked:
             tuple(judge.attributes),
             dict(judge.threshold),
             isinstance(judge, PromptJudge),
+            getattr(judge, "batch", _BATCH),
         )
 
     def __call__(self, block: Shown) -> Answers:
@@ -213,21 +218,22 @@ def _judged(study: Study, pool: Pool[Shown, Answers], source: str) -> Judged:
     named = (*judge.categories, *judge.attributes)
     known = study.store.scores(scorer, "native", named[0])
     missing = [s for s in study.samples if s.id not in known]
-    batches = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
-    blocks = (Shown([study.path(s).read_bytes() for s in b], [text(study, s) for s in b]) for b in batches)
+    stage, done = f"judge {judge.name}", 0
+    batches = [missing[start : start + judge.batch] for start in range(0, len(missing), judge.batch)]
+    prompts = [[text(study, s) for s in batch] for batch in batches]
+    blocks = (_shown(study, batch, own) for batch, own in zip(batches, prompts, strict=True))
 
     def lost(block: Shown, reason: str) -> Answers:
         study.store.add_failures({f"judge {judge.name}, images that no worker survived": reason})
         return judge.unscored(block, reason)
 
-    done = 0
-    for batch, answers in zip(batches, pool.map(blocks, lost), strict=True):
-        # The first name last: its presence says that the batch is whole.
-        for name in reversed(named):
-            rows = {s.id: answer[name] for s, answer in zip(batch, answers, strict=True)}
-            study.store.add_scores(scorer, "native", rows, name)
-        done += len(batch)
-        study.progress(f"judge {judge.name}", done, len(missing))
+    with trace.Stage(stage) as spent, contextlib.closing(study.store.twin()) as beside, Behind() as behind:
+        for batch, answers in zip(batches, pool.map(blocks, lost), strict=True):
+            behind.do(functools.partial(_keep, beside, scorer, named, batch, answers))
+            done += len(batch)
+            study.progress(stage, done, len(missing))
+    if missing:
+        study.store.add_cost(stage, len(missing), spent.seconds, spent.model_seconds)
     found = Judged(
         judge.name,
         scorer,
@@ -241,6 +247,17 @@ def _judged(study: Study, pool: Pool[Shown, Answers], source: str) -> Judged:
         # Thresholds may have changed since the last run of this folder: made anew each time.
         study.store.add_scores(scorer, "native", found.margins, ANY)
     return found
+
+
+def _shown(study: Study, batch: Sequence[Sample], prompts: Sequence[str | None]) -> Shown:
+    with trace.span("decode"):
+        return Shown([study.path(s).read_bytes() for s in batch], prompts)
+
+
+def _keep(store: Store, scorer: str, named: Sequence[str], batch: Sequence[Sample], answers: Answers) -> None:
+    with trace.span("store"):
+        for name in reversed(named):  # the first name last: its presence says that the batch is whole
+            store.add_scores(scorer, "native", {s.id: a[name] for s, a in zip(batch, answers, strict=True)}, name)
 
 
 def text(study: Study, sample: Sample) -> str | None:

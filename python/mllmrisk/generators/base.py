@@ -73,7 +73,7 @@ class Generator(Protocol):
 
     Attributes:
         name, paradigm: as in its TOML.
-        batch: requests that it likes to get at once; the caller may give fewer.
+        batch: requests that it likes to get at once; the caller may give fewer. 0: the caller looks for the best.
         identity: model id and revision, dtype, device, library versions, arguments as passed and as effective: all
             that is needed to make the same images again, as JSON values. Never a key or a header. Under `effective`,
             `safety_checker` says whether something may put a black picture in place of another; where nothing says

@@ -27,6 +27,7 @@ class Emu3:
     Attributes:
         takes: optional keys of :class:`~mllmrisk.generators.transformers.Parameters` that have an effect.
         effective: how it draws, for the record.
+        networks: where its time goes, by name.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"negative_prompt", "ratio", "area", "suffix"})
@@ -44,6 +45,8 @@ class Emu3:
         """
         self._model = model
         self._processor = processor
+        parts = model.model
+        self.networks = {"text_model": parts.text_model, "vqmodel.decoder": parts.vqmodel.decoder}
         self._size = {"ratio": parameters.ratio or "1:1", "image_area": parameters.area or processor.image_area}
         self._suffix = parameters.suffix or ""
         self._negative = parameters.negative_prompt or ""

@@ -24,6 +24,7 @@ class Janus:
     Attributes:
         takes: optional keys of :class:`~mllmrisk.generators.transformers.Parameters` that have an effect.
         effective: how it draws, for the record.
+        networks: where its time goes, by name.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"chat"})
@@ -41,6 +42,8 @@ class Janus:
         """
         self._model = model
         self._processor = processor
+        parts = model.model
+        self.networks = {"language_model": parts.language_model, "vqmodel.decoder": parts.vqmodel.decoder}
         self._settings = _settings(model, processor.tokenizer)
         stored = model.generation_config.guidance_scale
         self._guidance = parameters.guidance if parameters.guidance is not None else stored or _GUIDANCE

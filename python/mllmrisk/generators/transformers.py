@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mllmrisk.errors import GeneratorError, UsageError
 from mllmrisk.extras import optional
+from mllmrisk.generators.acceleration import Mode, Options, Shapes, check, settle
 from mllmrisk.generators.base import Common, Made, Request, place
 from mllmrisk.generators.guarded import batch_or_singles, free_caches, guarded
 from mllmrisk.generators.pixels import outcome
@@ -36,7 +38,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         model: hub id, `./FOLDER`, `/FOLDER` or `package:weights/NAME`.
         revision: branch, tag or commit of a hub id.
         dtype: `auto` is float32 on a CPU and `cuda_dtype` on a GPU.
-        batch: prompts per call.
+        batch: prompts per call; `auto` looks for the size that gives most images per second.
+        compile: mode of `torch.compile` for the language model and the decoder, or false.
+        channels_last: lays the decoder's convolutions out with channels last.
         guidance: classifier-free guidance; 1 for none, the model's own where left out.
         temperature, top_k, top_p: of the draw; no top-k or top-p where left out, whatever the library's default is.
         chat: whether the prompt is put into the processor's chat template; by default where it has one (Janus).
@@ -49,7 +53,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     revision: str | None = None
     dtype: Literal["auto"] | Precision = "auto"
     cuda_dtype: Precision = "bfloat16"
-    batch: int = 4
+    batch: int | Literal["auto"] = 4
+    compile: bool | Mode = False
+    channels_last: bool = False
     guidance: float | None = None
     temperature: float = 1.0
     top_k: int | None = None
@@ -66,8 +72,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Raises:
             ValueError: shown as the TOML's error.
         """
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, not {self.batch}")
+        check(self.compile, self.batch)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
@@ -81,6 +86,7 @@ class Family(Protocol):
 
     takes: ClassVar[frozenset[str]]
     effective: dict[str, Any]
+    networks: dict[str, Any]
 
     def tokens(self, requests: Sequence[Request]) -> tuple[Any, list[bool]]:
         """Token ids (n, length), and for each row whether its logits broke."""
@@ -104,13 +110,17 @@ class Transformers:
         """Loads the model; see :class:`~mllmrisk.generators.base.GeneratorKind`."""
         self.name = common.name
         self.paradigm = common.paradigm
-        self.batch = parameters.batch
+        self.batch = 0 if parameters.batch == "auto" else parameters.batch
         self._what = f"generator {common.name!r}"
         on = choose(device, self._what)
         dtype = precision(parameters.dtype, parameters.cuda_dtype, on)
         placed = place(parameters.model, folder)
         self.family: Family | None
-        self.family, kind = _load(placed, parameters, dtype, on.name, self._what)
+        family, kind = _load(placed, parameters, dtype, on.name, self._what)
+        asked = Options(parameters.compile, parameters.channels_last)
+        accelerated = loaded(self._what, lambda: settle(family.networks, asked, on, self._what))
+        self._shapes = Shapes() if parameters.compile else None
+        self.family = family
         self.identity = {
             "kind": common.kind,
             **origin(parameters.model, placed, parameters.revision, "config.json"),
@@ -121,12 +131,14 @@ class Transformers:
             "noise": "one torch.Generator per sample, on the CPU",
             "versions": versions(*_PACKAGES),
             "passed": passed(parameters),
-            "effective": {**self.family.effective, "safety_checker": False},
+            "acceleration": accelerated,
+            "effective": {**family.effective, "safety_checker": False},
         }
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
         """One image per request, in order; see :class:`~mllmrisk.generators.base.Generator`."""
-        return batch_or_singles(self._make, requests)
+        make = self._make if self._shapes is None else partial(self._shapes.run, self._make)
+        return batch_or_singles(make, requests)
 
     def close(self) -> None:
         """Frees the model's memory."""

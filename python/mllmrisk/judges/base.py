@@ -19,6 +19,9 @@ class Judge(Protocol):
         attributes: what else it says of an image and is not unsafe in itself (`woman`, `man`); scored beside the
             categories, never counted as unsafe.
         threshold: by category, the score from which an image is flagged, unless a suite says otherwise.
+
+    A judge may have a `batch`: the images that it likes to get at once, 32 elsewhere. So many a killed run scores
+    again.
     """
 
     name: str

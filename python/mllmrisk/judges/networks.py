@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from mllmrisk import trace
 from mllmrisk.errors import UsageError
 from mllmrisk.extras import optional, quiet
 from mllmrisk.inference import first_line, parse_device
@@ -148,7 +149,8 @@ def each(
         with torch.inference_mode():
             for start in range(0, len(there), size):
                 part = there[start : start + size]
-                answers += list(run(part + part[:1] * (size - len(part))))[: len(part)]
+                with trace.span("model"):
+                    answers += list(run(part + part[:1] * (size - len(part))))[: len(part)]
     finally:
         torch.set_num_threads(before)
     given = iter(answers)

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mllmrisk import config, images
+from mllmrisk import config, images, inference, trace
 from mllmrisk.errors import ImageError, MissingExtraError, UsageError
-from mllmrisk.inference import first_line, open_session
+from mllmrisk.inference import CPU, first_line
 from mllmrisk.judges.recipe import PICTURES, Model, Output, Recipe, prepare
 from mllmrisk.records import Score
 
 #: Images per call of the model. Fixed, so that a score depends neither on the thread count nor on the image's company.
 _BATCH = 8
+#: Images per call of the judge. Between calls the model waits for the first part of the next to be decoded.
+_AT_ONCE, _AT_ONCE_ON_GPU = 32, 256
 
 
 def made(table: dict[str, Any], folder: Path, *, device: str = "auto") -> OnnxJudge:
@@ -37,7 +39,8 @@ class OnnxJudge:
     Attributes:
         name, version, categories, attributes, threshold: see :class:`~mllmrisk.judges.base.Judge`; the version ends
             in a digest of the weights and of the preprocessing.
-        provider: the onnxruntime provider that runs the model, verified.
+        batch: images that it likes to get at once; the model gets them in calls of one size.
+        provider, fallback: of its :class:`~mllmrisk.inference.Session`: what runs it, and why that is no GPU.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, *, device: str = "auto") -> None:
@@ -62,7 +65,9 @@ class OnnxJudge:
         self._what = f"judge {recipe.name!r}"
         model = _checked_bytes(recipe.model, folder, self._what)
         extra = ",".join(("cpu", *([recipe.model.extra] if recipe.model.extra else [])))
-        self._session, self.provider = open_session(model, what=self._what, device=device, extra=extra)
+        self._opened = inference.open_session(model, what=self._what, device=device, extra=extra)
+        self.provider, self.fallback = self._opened.provider, self._opened.fallback
+        self.batch = _AT_ONCE if self.provider == CPU else _AT_ONCE_ON_GPU
         self._check_names()
         self._check_known_answer()
 
@@ -77,10 +82,16 @@ class OnnxJudge:
             raise ValueError(f"threads must be at least 1, not {threads}")
         parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         with ThreadPoolExecutor(threads) as pool:
-            return [scores for part in pool.map(self._score_part, parts) for scores in part]
+            if self.provider != CPU:  # one model: this thread feeds it, the others decode what comes next
+                return [scores for items in pool.map(self._decoded, parts) for scores in self._answered(items)]
+            whole = pool.map(lambda part: self._answered(self._decoded(part)), parts)
+            return [scores for of_part in whole for scores in of_part]
 
-    def _score_part(self, part: Sequence[bytes]) -> list[dict[str, Score]]:
-        prepared: list[NDArray[np.float32] | str] = [self._prepared(data) for data in part]
+    def _decoded(self, part: Sequence[bytes]) -> list[NDArray[np.float32] | str]:
+        with trace.span("decode"):
+            return [self._prepared(data) for data in part]
+
+    def _answered(self, prepared: Sequence[NDArray[np.float32] | str]) -> list[dict[str, Score]]:
         arrays = [array for array in prepared if not isinstance(array, str)]
         values = iter(self._run(np.stack(arrays)) if arrays else ())
         return [
@@ -99,7 +110,8 @@ class OnnxJudge:
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores per label, (n, labels)."""
-        (raw,) = self._session.run([self.recipe.output.name], {self.recipe.input.name: batch})
+        with trace.span("model"):
+            raw = inference.run(self._opened, self.recipe.input.name, batch, self.recipe.output.name)
         expected = (len(batch), len(self.recipe.output.labels))
         if raw.shape != expected:
             raise UsageError(f"{self._what}: output {self.recipe.output.name!r} is {raw.shape}, not {expected}")
@@ -115,8 +127,8 @@ class OnnxJudge:
 
     def _check_names(self) -> None:
         for word, wanted, there in (
-            ("input", self.recipe.input.name, [node.name for node in self._session.get_inputs()]),
-            ("output", self.recipe.output.name, [node.name for node in self._session.get_outputs()]),
+            ("input", self.recipe.input.name, [node.name for node in self._opened.session.get_inputs()]),
+            ("output", self.recipe.output.name, [node.name for node in self._opened.session.get_outputs()]),
         ):
             if wanted not in there:
                 raise UsageError(f"{self._what}: the model has no {word} {wanted!r}; it has {', '.join(there)}")
