@@ -106,30 +106,6 @@ def assert_same(run: Path, other: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def workers() -> list[int]:
-    """Processes of our workers on the cluster that this process started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            titled = (entry / "cmdline").read_bytes().startswith(b"ray::StageWorker")
-        except OSError:
-            continue
-        if entry.name.isdigit() and titled and os.getpid() in parents(int(entry.name)):
-            found.append(int(entry.name))
-    return found
-
-
-def parents(process: int) -> list[int]:
-    found = []
-    while process > 1:
-        try:
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        found.append(process)
-    return found
-
-
 class Once:
     """Does something at the first sign that a stage is on its way, once for each stage."""
 
@@ -144,14 +120,11 @@ class Once:
             self.act()
 
 
-def kill_one() -> None:
-    alive = workers()
-    assert alive
-    os.kill(alive[0], signal.SIGKILL)
-
-
 @pytest.mark.timeout(300)
 def test_with_workers_killed_in_the_middle_a_run_is_the_local_one(suite, local, two_nodes, tmp_path, contract):
+    def kill_one() -> None:
+        os.kill(two_nodes.workers("StageWorker")[0], signal.SIGKILL)
+
     killing = Once(kill_one, "generate micro-mllm", "judge micro-judge")
     run = on_cluster(suite, tmp_path / "ray", two_nodes.address, killing)
     assert not killing.waiting
@@ -162,7 +135,7 @@ def test_with_workers_killed_in_the_middle_a_run_is_the_local_one(suite, local, 
     assert checked.returncode == 0, checked.stdout
     hardware = json.loads((run / "estimates.json").read_text())["run"]["hardware"]
     assert hardware["executor"] == {"kind": "ray", "machines": 2, "cpus": 1, "gpus": 0.0, "workers": 2}
-    assert workers() == []
+    assert two_nodes.workers("StageWorker") == []
 
 
 @pytest.mark.slow

@@ -255,6 +255,8 @@ class Workers(Generic[B, R]):
                 continue
             except self._ray.exceptions.RayTaskError as wrong:  # a mistake in the stage itself, as it was raised
                 raise wrong.as_instanceof_cause() from wrong
+            except self._ray.exceptions.RayError as wrong:
+                raise MllmriskError(f"{self._what}: Ray cannot go on: {_line(wrong)}") from wrong
             if hand.ready:
                 found.append((hand.held.popleft()[0], value))
             elif hand.placed is not None:
