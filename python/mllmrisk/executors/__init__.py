@@ -1,0 +1,1 @@
+"""Where work runs: in this process (`local`), or on the machines of a Ray cluster (`ray`)."""
