@@ -7,34 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mllmrisk.cli.output import check_free, replacing
+from mllmrisk.executors.dataset_tables import GROUP_ROWS, Block, feature_schema, feature_tables, parquet_options
 from mllmrisk.extras import optional
 from mllmrisk.manifest import printable
-
-#: Rows of a Parquet row group: hundreds of columns need large groups, or the footer outgrows the data.
-_GROUP_ROWS = 8192
-
-
-class Reason(NamedTuple):
-    """Why an image has no features: one word, and a sentence."""
-
-    code: str
-    message: str
-
-
-class Block(NamedTuple):
-    """Some images in their order: paths, values (n, d) float32, and the reasons of rows without values."""
-
-    paths: Sequence[str]
-    values: NDArray[np.float32]
-    reasons: Mapping[int, Reason]
 
 
 class Writer(Protocol):
@@ -62,7 +44,7 @@ def check_targets(path: Path, force: bool) -> None:
     for target in targets(path):
         check_free(target, force)
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        _parquet()
 
 
 @contextlib.contextmanager
@@ -106,39 +88,20 @@ class _Parquet:
     """Row groups of thousands of rows; a row without values has nulls."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._pyarrow, parquet = _pyarrow()
-        text = self._pyarrow.string()
-        self._schema = self._pyarrow.schema(
-            [
-                ("path", text),
-                *((name, self._pyarrow.float32()) for name in names),
-                ("error", text),
-                ("error_message", text),
-            ]
-        )
-        self._file = parquet.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=["error"])
+        self._schema = feature_schema(names)
+        self._file = _parquet().ParquetWriter(path, self._schema, **parquet_options())
         self._blocks: list[Block] = []
         self._rows = 0
 
     def write(self, block: Block) -> None:
         self._blocks.append(block)
         self._rows += len(block.paths)
-        if self._rows >= _GROUP_ROWS:
+        if self._rows >= GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._blocks:
-            return
-        pa = self._pyarrow
-        paths = [printable(path) for block in self._blocks for path in block.paths]
-        reasons = [block.reasons.get(row) for block in self._blocks for row in range(len(block.paths))]
-        values = np.concatenate([block.values for block in self._blocks])
-        absent = np.array([reason is not None for reason in reasons])
-        columns = [pa.array(np.ascontiguousarray(column), mask=absent) for column in values.T]
-        codes = pa.array([reason and reason.code for reason in reasons], pa.string())
-        messages = pa.array([reason and printable(reason.message) for reason in reasons], pa.string())
-        arrays = [pa.array(paths, pa.string()), *columns, codes, messages]
-        self._file.write_table(pa.table(arrays, schema=self._schema), row_group_size=max(self._rows, 1))
+        for table in feature_tables(self._blocks, self._schema):
+            self._file.write_table(table, row_group_size=max(table.num_rows, 1))
         self._blocks, self._rows = [], 0
 
     def close(self) -> None:
@@ -189,5 +152,5 @@ def _one_line(path: str) -> str:
     return printable(path).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    return optional("pyarrow", "Parquet", "parquet"), optional("pyarrow.parquet", "Parquet", "parquet")
+def _parquet() -> Any:
+    return optional("pyarrow.parquet", "Parquet", "parquet")
