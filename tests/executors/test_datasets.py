@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import detector_models as tiny
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,3 +116,71 @@ def test_files_give_the_rows_of_the_local_executor(two_nodes, photos, tmp_path, 
     told = complete(out)
     assert told["rows"] == 100
     assert len(told["files"]) > 1
+
+
+def test_tars_tables_and_lists_give_the_same_rows_here_and_there(two_nodes, photos, shards, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{photos / 'one' / '000.png'}\n\n{shards / 's-00.tar'}\nfile://{photos / 'gone.png'}\n")
+    names = [shards / "s-{00..02}.tar", shards / "b.parquet", shards / "p.parquet", listed]
+    assert run("features", *names, "-o", tmp_path / "local.parquet", "--features", "radial") == 3
+    ray = ["--executor", "ray", "--ray-address", two_nodes.address]
+    assert run("features", *names, "-o", tmp_path / "far", "--features", "radial", *ray) == 3
+    here = rows(tmp_path / "local.parquet")
+    assert rows(tmp_path / "far").equals(here)
+    complete(tmp_path / "far")
+    told = dict(zip(here["path"].to_pylist(), here["error"].to_pylist(), strict=True))
+    assert told[f"{shards}/s-02.tar"] in ("truncated", "corrupt")  # what the cut tar still held has rows of its own
+    assert told[f"{shards}/b.parquet/3"] == "empty"
+    assert told["gone.png"] == "unreadable"
+    assert told[f"file://{photos}/gone.png"] == "unreadable"
+
+
+def test_urls_are_read_through_fsspec(two_nodes, photos, shards, tmp_path):
+    """`local://` is a URL for fsspec, so that bytes come the way that those of s3:// come."""
+    files = sorted((photos / "one").iterdir())
+    gone = f"local://{photos / 'gone.png'}"
+    listed = tmp_path / "list.txt"
+    listed.write_text(gone)
+    plain = tmp_path / "plain.parquet"
+    here = [*files, shards / "s-00.tar", shards / "b.parquet"]
+    urls = [f"local://{path}" for path in (*files, shards / "s-00.tar", shards / "b.parquet")]
+    urls.append(f"local://{listed}")
+    assert run("features", *here, "-o", plain, "--features", "radial") == 3
+    assert run("features", *urls, "-o", tmp_path / "urls.parquet", "--features", "radial") == 3
+    ray = ["--executor", "ray", "--ray-address", two_nodes.address]
+    assert run("features", *urls, "-o", f"local://{tmp_path / 'far'}", "--features", "radial", *ray) == 3
+    complete(tmp_path / "far")
+    assert rows(tmp_path / "far").equals(rows(tmp_path / "urls.parquet"))
+    found = rows(tmp_path / "urls.parquet")
+    assert found["path"][-1].as_py() == gone
+    assert found["error"][-1].as_py() == "unreadable"
+    values = ["path", "error_message"]  # these name the URLs
+    assert found.slice(0, found.num_rows - 1).drop(values).equals(rows(plain).drop(values))
+
+
+def test_a_detector_scores_as_it_does_here(two_nodes, collection, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    detector = tiny.write(tmp_path / "tiny", tiny.network(), tiny.recipe())
+    call = ["detect", "--detector", detector, "--device", "cpu", "--threads", 1]
+    ray = ["--executor", "ray", "--ray-address", two_nodes.address]
+    assert run(*call, "--images", collection, "-o", tmp_path / "local.parquet") == 0
+    assert run(*call, "--images", collection, "-o", tmp_path / "far", *ray) == 0
+    assert rows(tmp_path / "far").equals(rows(tmp_path / "local.parquet"))
+    assert len(complete(tmp_path / "far")["files"]) > 1
+    with tarfile.open(tmp_path / "s-0.tar", "w") as tar:
+        for path in sorted(collection.parent.glob("*_0_*")):
+            tar.add(path, path.name)
+            (tmp_path / "label").write_text("0" if path.name.startswith("real") else "1")
+            tar.add(tmp_path / "label", f"{path.stem}.cls")
+    shard = f"local://{tmp_path / 's-{0..0}.tar'}"
+    assert run(*call, "--images", shard, "-o", tmp_path / "tar.csv") == 0
+    assert run(*call, "--images", shard, "-o", tmp_path / "tar", *ray) == 0
+    with (tmp_path / "tar.csv").open(newline="") as file:
+        scores = {row["path"].rsplit("/", 1)[-1]: row for row in csv.DictReader(file)}
+    here = {row["path"]: row for row in rows(tmp_path / "local.parquet").to_pylist()}
+    assert len(scores) == 12
+    for row in rows(tmp_path / "tar").to_pylist():
+        name = row["path"].rsplit("/", 1)[-1]
+        assert row["label"] == here[name]["label"] == scores[name]["label"]
+        assert row["score"] == pytest.approx(here[name]["score"], abs=1e-5)  # another batch: the last bits may differ
+        assert float(scores[name]["score"]) == pytest.approx(row["score"], rel=1e-5)

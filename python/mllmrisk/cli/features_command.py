@@ -108,9 +108,7 @@ def _here(paths: tuple[str, ...], out: Path, names: list[str], chosen: list[str]
     return FAILED_UNITS if errors else 0
 
 
-def _blocks(
-    paths: tuple[str, ...], total: int | None, chosen: list[str], threads: int
-) -> Iterator[Block]:
+def _blocks(paths: tuple[str, ...], total: int | None, chosen: list[str], threads: int) -> Iterator[Block]:
     from mllmrisk.executors import dataset_inputs, dataset_reading, dataset_workers
 
     progress = Progress()

@@ -59,23 +59,6 @@ def feature_tables(blocks: Iterable[Block], schema: Any) -> Iterator[Any]:
         yield feature_table(held, schema)
 
 
-def score_schema(rates: Sequence[float], *, captions: bool) -> Any:
-    """The columns of `mllmrisk detect`: what is known of an image, then its score and the calls made of it."""
-    pyarrow = optional("pyarrow", "Parquet", "parquet")
-    text, number, call = pyarrow.string(), pyarrow.float64(), pyarrow.bool_()
-    known = ["path", "label", "paradigm", "generator", *(["caption"] if captions else [])]
-    calls = ["fake_by_author", *(f"fake_at_{rate:g}" for rate in rates)]
-    return pyarrow.schema(
-        [
-            *((name, text) for name in known),
-            ("score", number),
-            ("probability", number),
-            *((name, call) for name in calls),
-            ("error", text),
-        ]
-    )
-
-
 def parquet_options() -> dict[str, Any]:
     """How tables are stored: numbers do not repeat, so that a dictionary of them costs time and space."""
     return {"compression": "zstd", "use_dictionary": ["error"]}

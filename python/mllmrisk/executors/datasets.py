@@ -9,24 +9,23 @@ written again replaces its own file (`dataset_folders`).
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import logging
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mllmrisk.errors import MllmriskError, UsageError
 from mllmrisk.executors import cluster
 from mllmrisk.executors import dataset_inputs as inputs
-from mllmrisk.executors.dataset_folders import SUCCESS, Done, Folder
+from mllmrisk.executors.dataset_folders import Done, Folder
 from mllmrisk.executors.dataset_inputs import Part
-from mllmrisk.executors.dataset_reading import Item, batches
 from mllmrisk.executors.dataset_workers import FeatureWorker, ScoreWorker
+from mllmrisk.tars import SUFFIXES
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -150,7 +149,7 @@ def pictures(images: str, rows: int = 2048) -> Iterator[inputs.File | inputs.Tar
     Raises:
         UsageError: it names no image, or the manifest is wrong.
     """
-    if not _is_manifest(images):
+    if not is_manifest(images):
         yield from inputs.expand([images], rows)
         return
     from mllmrisk import manifest
@@ -163,12 +162,12 @@ def pictures(images: str, rows: int = 2048) -> Iterator[inputs.File | inputs.Tar
         yield inputs.File(sample.path or "", str(entry.file), entry.span, facts)
 
 
-def _is_manifest(images: str) -> bool:
-    """Whether `manifest.read` takes it; a Parquet file with the bytes of images is none."""
+def is_manifest(images: str) -> bool:
+    """Whether `manifest.read` takes it; an image, a list and a Parquet file with the bytes of images are none."""
     path = Path(images)
     if inputs.is_url(images) or not path.exists():
         return False
-    if path.suffix.lower() == ".txt":
+    if path.suffix.lower() in {*SUFFIXES, ".txt"} and path.is_file():
         return False
     if path.suffix.lower() != ".parquet":
         return True
@@ -185,7 +184,7 @@ def _told(progress: Progress, stage: str, total: int) -> Callable[[int], None]:
 
 
 def _told_once(progress: Progress | None, images: str) -> Callable[[int], None] | None:
-    if progress is None or _is_manifest(images):
+    if progress is None or is_manifest(images):
         return None
     total = inputs.count([images])
     return None if total is None else _told(progress, "detect", total)
@@ -299,10 +298,4 @@ def _our_error(wrong: BaseException) -> MllmriskError:
     return MllmriskError(f"the work on the cluster failed: {(lines or [type(last).__name__])[-1].strip()[:300]}")
 
 
-def read(parts: Iterable[Part], *, facts: bool = False) -> Iterator[list[Item]]:
-    """The images of parts for the local executor, in batches: what workers read, read here."""
-    with contextlib.closing(batches(parts, facts=facts)) as found:  # type: ignore[type-var]
-        yield from found
-
-
-__all__ = ["SUCCESS", "Written", "detect", "features", "pictures", "read"]
+__all__ = ["Written", "detect", "features", "is_manifest", "pictures"]
