@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import signal
 import tarfile
 import threading
@@ -12,16 +13,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import detector_models as tiny
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import detector_models as tiny
 from mllmrisk.cli.main import main
-from mllmrisk.errors import MllmriskError, UsageError
+from mllmrisk.errors import UsageError
+from mllmrisk.executors import dataset_inputs as inputs
 from mllmrisk.executors import datasets
+from mllmrisk.executors.dataset_workers import FeatureWorker
 
 #: Ray Data warns itself of its own settings, and its processes end with open sockets.
 pytestmark = [pytest.mark.filterwarnings("ignore:::ray"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -50,7 +53,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three WebDataset tars of the same pictures, with labels, the last one cut; a Parquet file of bytes, one of paths."""
+    """Three WebDataset tars of the same pictures, with labels, the last one cut; Parquet of bytes, and of paths."""
     root = tmp_path_factory.mktemp("shards")
     files = sorted(path for path in photos.rglob("*") if path.is_file())
     for number in range(3):
@@ -184,3 +187,149 @@ def test_a_detector_scores_as_it_does_here(two_nodes, collection, tmp_path):
         assert row["label"] == here[name]["label"] == scores[name]["label"]
         assert row["score"] == pytest.approx(here[name]["score"], abs=1e-5)  # another batch: the last bits may differ
         assert float(scores[name]["score"]) == pytest.approx(row["score"], rel=1e-5)
+
+
+class Meanwhile:
+    """Does something once, from another thread, when a result has its first files."""
+
+    def __init__(self, folder: Path, act: Callable[[], object], files: int = 2) -> None:
+        self._folder, self._act, self._files = folder, act, files
+        self.seen: list[str] = []
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Meanwhile:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            names = part_names(self._folder) if self._folder.is_dir() else []
+            if len(names) >= self._files:
+                self.seen = names
+                self._act()
+                return
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
+    """240 pictures (links to 12), enough for parts that take a while, and the rows that they must give."""
+    root = tmp_path_factory.mktemp("many")
+    for index in range(240):
+        name = root / f"{index:03}.png"
+        if index < 12:
+            write_picture(name, index, (320, 320))
+        else:
+            name.hardlink_to(root / f"{index % 12:03}.png")
+    expected = root.parent / "expected.parquet"
+    assert run("features", root, "-o", expected, "--threads", 1) == 0
+    return root, rows(expected)
+
+
+def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes, many, tmp_path):
+    root, expected = many
+    out = tmp_path / "far"
+    killed: list[int] = []
+
+    def kill() -> None:
+        victim = two_nodes.workers("MapWorker")[0]
+        os.kill(victim, signal.SIGKILL)
+        killed.append(victim)
+
+    with Meanwhile(out, kill) as meanwhile:
+        written = datasets.features([root], out, address=two_nodes.address, rows=12)
+    assert killed
+    assert len(meanwhile.seen) < 20  # it died in the middle
+    assert written == (str(out), 240, {}, 20, written.bytes)
+    assert rows(out).equals(expected)
+    complete(out)
+
+
+def test_a_node_that_goes_costs_its_parts_again_and_nothing_else(two_nodes, many, tmp_path):
+    root, expected = many
+    out = tmp_path / "far"
+    with Meanwhile(out, two_nodes.remove_node) as meanwhile:
+        datasets.features([root], out, address=two_nodes.address, rows=12)
+    assert 0 < len(meanwhile.seen) < 20
+    assert rows(out).equals(expected)
+    complete(out)
+
+
+def test_a_stopped_run_goes_on_and_computes_only_what_is_missing(two_nodes, many, tmp_path):
+    root, expected = many
+    out = tmp_path / "far"
+    first = datasets.features([root], out, address=two_nodes.address, rows=40)
+    assert first.files == 6
+    (out / "_SUCCESS").unlink()  # as a run that was stopped leaves it: some parts, half a file of a writer that died
+    (out / "_manifest.json").unlink()
+    (out / "part-000002.parquet").unlink()
+    (out / "part-000004.parquet").write_bytes((out / "part-000004.parquet").read_bytes()[:-9])
+    (out / ".part-000005.parquet.abc").write_bytes(b"half")
+    before = {name: (out / name).stat().st_mtime_ns for name in part_names(out)}
+    with pytest.raises(UsageError, match="--resume"):
+        datasets.features([root], out, address=two_nodes.address)
+    with pytest.raises(UsageError, match=r"another call \(columns differ\)"):
+        datasets.features([root], out, "radial", address=two_nodes.address, resume=True)
+    told: list[tuple[int, int]] = []
+    again = datasets.features(
+        [root], out, address=two_nodes.address, resume=True, progress=lambda _, done, total: told.append((done, total))
+    )
+    assert again == first
+    assert rows(out).equals(expected)
+    complete(out)
+    after = {name: (out / name).stat().st_mtime_ns for name in part_names(out)}
+    assert {name for name in after if after[name] != before.get(name)} == {"part-000002.parquet", "part-000004.parquet"}
+    assert told[-1] == (240, 240)
+
+
+def test_a_part_that_is_written_twice_is_there_once(photos, tmp_path):
+    """What a worker leaves that dies after its file is there, and before it has said so."""
+    part = inputs.Files(tuple(inputs.File(str(path), str(path)) for path in sorted((photos / "one").iterdir())[:9]))
+    row = {"number": [3], "part": [pickle.dumps(part)]}
+    told = [FeatureWorker(["radial"], 1, str(tmp_path / "out"), str(tmp_path))(row) for _ in range(2)]
+    assert told[0] == told[1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["part-000003.parquet"]
+    assert pq.read_metadata(tmp_path / "out" / "part-000003.parquet").num_rows == 9
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.npy"])
+def test_the_output_is_a_folder(photos, tmp_path, capsys, name):
+    assert run("features", photos, "-o", tmp_path / name, "--executor", "ray") == 2
+    assert "a folder of Parquet files" in capsys.readouterr().err
+
+
+def test_what_a_worker_says_is_one_line(two_nodes, photos, tmp_path, capsys):
+    ray = ["--executor", "ray", "--ray-address", two_nodes.address]
+    out = tmp_path / "out"
+    assert run("detect", "--detector", "npr", "--images", photos, "-o", out, "--device", "cpu", *ray) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "mllmrisk export-detector npr --weights" in said[-1]
+    assert "Traceback" not in "".join(said)
+    assert part_names(out) == []
+
+
+def test_other_peoples_files_are_not_replaced(two_nodes, photos, tmp_path):
+    (tmp_path / "thesis.tex").write_text("kept")
+    with pytest.raises(UsageError, match=r"no result of mllmrisk \(thesis.tex\)"):
+        datasets.features([photos], tmp_path, address=two_nodes.address, force=True)
+    with pytest.raises(UsageError, match="is a file"):
+        datasets.features([photos], tmp_path / "thesis.tex", address=two_nodes.address, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_force_replaces_a_result_and_all_of_it(two_nodes, photos, tmp_path):
+    out = tmp_path / "out"
+    first = datasets.features([photos], out, "radial", address=two_nodes.address, rows=20)
+    again = datasets.features([photos / "one"], out, "radial", address=two_nodes.address, rows=40, force=True)
+    assert again.files < first.files
+    assert complete(out)["rows"] == again.rows
+
+
+def test_nothing_to_do_is_said(two_nodes, tmp_path):
+    with pytest.raises(UsageError, match="no image"):
+        datasets.features([tmp_path], tmp_path / "out", address=two_nodes.address)
+    assert not (tmp_path / "out").exists()

@@ -90,5 +90,7 @@ def _unreached(address: str, wrong: BaseException) -> str:
             "this machine is part of no Ray cluster: start one (ray start --head), or name one with --ray-address "
             "HOST:PORT; --ray-address local takes this machine alone"
         )
+    if "ray[client]" in str(wrong):
+        return f"{address} needs Ray's client: pip install 'ray[client]'; or give the head node's HOST:PORT"
     lines = str(wrong).strip().splitlines()
     return f"no Ray cluster answers at {address}: {(lines or [type(wrong).__name__])[0][:200]}"

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from mllmrisk.errors import UsageError
+from mllmrisk.errors import MllmriskError, UsageError
 from mllmrisk.executors import dataset_inputs as inputs
 from mllmrisk.executors.dataset_tables import parquet_options
 from mllmrisk.extras import optional
@@ -127,6 +127,7 @@ class Folder:
         if self._whole:
             self._system.pipe_file(self._file(name), data)
             return
+        self._system.makedirs(self._path, exist_ok=True)  # a node may not have seen it yet, or have its own disk
         temporary = self._file(f".{name}.{uuid.uuid4().hex}")
         self._system.pipe_file(temporary, data)
         self._system.mv(temporary, self._file(name))
@@ -166,9 +167,18 @@ class Folder:
         return found
 
     def finish(self, parts: list[Done], plan: Mapping[str, Any]) -> None:
-        """Takes away what no part is of (files of writers that died), lists the rest and says that all is there."""
+        """Takes away what no part is of (files of writers that died), lists the rest and says that all is there.
+
+        Raises:
+            MllmriskError: files that workers wrote are not there, as where nodes have folders of the same name.
+        """
         counted = {done.file for done in parts}
-        for name in self.names():
+        there = self.names()
+        if missing := counted.difference(there):
+            raise MllmriskError(
+                f"{self.place}: {len(missing)} files are on other machines; give a folder that all share"
+            )
+        for name in there:
             if name not in counted and name.startswith(("part-", ".part-")):
                 self._system.rm_file(self._file(name))
         errors: Counter[str] = Counter()

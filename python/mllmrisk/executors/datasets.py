@@ -245,34 +245,57 @@ class _Run:
         return Written(self._folder.place, images, dict(errors), len(finished), sum(done.bytes for done in finished))
 
     def _spread(self, waiting: list[tuple[int, Part]], worker: tuple[type, tuple[Any, ...]]) -> Iterator[Done]:
-        """Parts through a pool of actors, as they are done."""
         if not waiting:
             return
-        import ray.data
-
-        _quieten(ray)
-        rows = [{"number": number, "part": pickle.dumps(part)} for number, part in waiting]
-        kind, arguments = worker
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            kind,
-            fn_constructor_args=arguments,
-            batch_size=1,
-            batch_format="numpy",
-            num_cpus=self._cpus,
-            num_gpus=self._gpus or None,
-            # From one actor up, so that an idle one makes room for another whose node is gone.
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1,
-                max_size=min(self._workers, len(rows)),
-                initial_size=min(self._workers, len(rows)),
-                max_tasks_in_flight_per_actor=1,
-            ),
-        )
+        pool = _Pool(*worker, min(self._workers, len(waiting)), self._cpus, self._gpus)
         try:
-            for row in results.iter_rows():
-                yield Done(**json.loads(row["done"]))
-        except ray.exceptions.RayError as wrong:
-            raise _our_error(wrong) from wrong
+            if self._ray.util.client.ray.is_connected():
+                # Ray Data does not work through a Ray Client: it runs in a task on the cluster
+                yield from self._ray.get(self._ray.remote(num_cpus=0)(_spread_there).remote(waiting, pool))
+            else:
+                yield from _spread(waiting, pool)
+        except self._ray.exceptions.RayError as wrong:
+            lines = [line.strip() for line in str(wrong).splitlines() if line.strip()]
+            why = (lines or [type(wrong).__name__])[-1][:300]
+            raise MllmriskError(f"the work on the cluster failed: {why}") from wrong
+
+
+class _Pool(NamedTuple):
+    """So many actors of a worker's class, each with its CPUs and GPUs."""
+
+    kind: type
+    arguments: tuple[Any, ...]
+    actors: int
+    cpus: int
+    gpus: int
+
+
+def _spread(waiting: list[tuple[int, Part]], pool: _Pool) -> Iterator[Done]:
+    """Parts through a pool of actors, as they are done."""
+    import ray.data
+
+    _quieten(ray)
+    rows = [{"number": number, "part": pickle.dumps(part)} for number, part in waiting]
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        pool.kind,
+        fn_constructor_args=pool.arguments,
+        batch_size=1,
+        batch_format="numpy",
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus or None,
+        # From one actor up, so that an idle one makes room for another whose node is gone.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=pool.actors, initial_size=pool.actors, max_tasks_in_flight_per_actor=1
+        ),
+    )
+    for row in results.iter_rows():
+        if row["wrong"]:
+            raise MllmriskError(row["wrong"])
+        yield Done(**json.loads(row["done"]))
+
+
+def _spread_there(waiting: list[tuple[int, Part]], pool: _Pool) -> list[Done]:
+    return list(_spread(waiting, pool))
 
 
 def _quieten(ray: Any) -> None:
@@ -282,20 +305,6 @@ def _quieten(ray: Any) -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray.data._internal"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _our_error(wrong: BaseException) -> MllmriskError:
-    """What went wrong in a worker, as one line: our own error if it is one."""
-    seen: BaseException | None = wrong
-    while seen is not None:
-        cause = getattr(seen, "cause", None)
-        if isinstance(cause, MllmriskError):
-            return cause
-        if isinstance(seen, MllmriskError):
-            return seen
-        last, seen = seen, cause if isinstance(cause, BaseException) else seen.__cause__
-    lines = [line for line in str(last).strip().splitlines() if line.strip()]
-    return MllmriskError(f"the work on the cluster failed: {(lines or [type(last).__name__])[-1].strip()[:300]}")
 
 
 __all__ = ["Written", "detect", "features", "is_manifest", "pictures"]
