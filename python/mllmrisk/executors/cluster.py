@@ -14,8 +14,13 @@ from typing import Any
 from mllmrisk.errors import UsageError
 from mllmrisk.extras import optional
 
-#: Set before Ray is imported, and only where the user has not: no telemetry, and no advice about accelerators.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+#: Set before Ray is imported, and only where the user has not: no telemetry, no advice about accelerators, and no log
+#: of the C++ side on stderr (what goes wrong comes as an exception too).
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
 
 _ADDRESS = re.compile(r"auto|local|(?:ray://)?(?P<host>[^\s/:]+):(?P<port>\d{1,5})")
 
