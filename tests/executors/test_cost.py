@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benches"))
-
-import cost
+_SPEC = importlib.util.spec_from_file_location("cost", ROOT / "benches" / "cost.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+cost = importlib.util.module_from_spec(_SPEC)
+sys.modules["cost"] = cost  # where NamedTuple looks for the names of its types
+_SPEC.loader.exec_module(cost)
 
 
 def test_the_page_holds_what_the_script_prints():

@@ -321,6 +321,7 @@ def test_other_peoples_files_are_not_replaced(two_nodes, photos, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_force_replaces_a_result_and_all_of_it(two_nodes, photos, tmp_path):
     out = tmp_path / "out"
     first = datasets.features([photos], out, "radial", address=two_nodes.address, rows=20)
@@ -332,4 +333,19 @@ def test_force_replaces_a_result_and_all_of_it(two_nodes, photos, tmp_path):
 def test_nothing_to_do_is_said(two_nodes, tmp_path):
     with pytest.raises(UsageError, match="no image"):
         datasets.features([tmp_path], tmp_path / "out", address=two_nodes.address)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--device", "cuda"], "no node of the cluster has 1 CPU(s) and a GPU"),
+        (["--device", "cpu", "--threads", "7"], "no node of the cluster has 7 CPU(s)"),
+        (["--device", "cuda:1"], "give --device cuda"),
+    ],
+)
+def test_what_the_cluster_has_no_room_for_is_not_waited_for(two_nodes, photos, tmp_path, capsys, options, says):
+    call = ["detect", "--detector", "npr", "--images", photos, "-o", tmp_path / "out", *options]
+    assert run(*call, "--executor", "ray", "--ray-address", two_nodes.address) == 2
+    assert says in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

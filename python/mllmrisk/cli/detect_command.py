@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mllmrisk.cli.executor import executor_options, folder
+from mllmrisk.cli.executor import executor_options, folder, interrupted
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.output import check_free, check_suffix, replacing
 from mllmrisk.cli.progress import Progress
@@ -103,17 +103,20 @@ def _far(
 ) -> int:
     from mllmrisk.executors import datasets
 
-    written = datasets.detect(
-        detector,
-        images,
-        out,
-        device=device,
-        threads=threads,
-        address=address,
-        force=force,
-        resume=resume,
-        progress=Progress(),
-    )
+    try:
+        written = datasets.detect(
+            detector,
+            images,
+            out,
+            device=device,
+            threads=threads,
+            address=address,
+            force=force,
+            resume=resume,
+            progress=Progress(),
+        )
+    except KeyboardInterrupt:
+        return interrupted(out)
     unscored = sum(written.errors.values())
     told = {"folder": written.folder, "images": written.rows, "unscored": unscored, "errors": written.errors}
     click.echo(json.dumps(told) if as_json else f"{written.rows} images: {written.folder}")

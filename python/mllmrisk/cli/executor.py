@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mllmrisk.cli.main import INTERRUPTED
 from mllmrisk.errors import UsageError
 
 
@@ -43,3 +44,9 @@ def folder(out: str) -> str:
     if out.lower().endswith((".csv", ".npy")):
         raise UsageError(f"{out}: with --executor ray the output is a folder of Parquet files (features.parquet)")
     return out
+
+
+def interrupted(out: str) -> int:
+    """Says what Ctrl-C leaves of the Ray executor's work, and gives the exit code."""
+    click.echo(f"mllmrisk: interrupted; what is done is in {out}, and --resume goes on with it", err=True)
+    return INTERRUPTED

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mllmrisk.cli import feature_files
-from mllmrisk.cli.executor import executor_options, folder
+from mllmrisk.cli.executor import executor_options, folder, interrupted
 from mllmrisk.cli.main import FAILED_UNITS, INTERRUPTED
 from mllmrisk.cli.output import check_suffix, cores
 from mllmrisk.cli.progress import Progress
@@ -62,27 +62,43 @@ def command(
     """
     names = _names(chosen)
     if executor == "ray":
-        from mllmrisk.executors import datasets
-
-        target = folder(out)
-        written = datasets.features(
-            paths,
-            target,
-            _list(chosen),
-            threads=threads or 1,
-            address=ray_address,
-            force=force,
-            resume=resume,
-            progress=Progress(),
-        )
-        _say(written.rows, Counter(written.errors), len(names), [written.folder], as_json)
-        return FAILED_UNITS if written.errors else 0
+        return _far(paths, folder(out), names, _list(chosen), threads or 1, ray_address, force, resume, as_json)
     if resume:
         raise UsageError("--resume goes with --executor ray; a file is written whole or not at all")
     file = Path(out)
     check_suffix(file, (".parquet", ".csv", ".npy"))
     feature_files.check_targets(file, force)
     return _here(paths, file, names, _list(chosen), threads or cores(), as_json)
+
+
+def _far(
+    paths: tuple[str, ...],
+    out: str,
+    names: list[str],
+    chosen: list[str],
+    threads: int,
+    address: str,
+    force: bool,
+    resume: bool,
+    as_json: bool,
+) -> int:
+    from mllmrisk.executors import datasets
+
+    try:
+        written = datasets.features(
+            paths,
+            out,
+            chosen,
+            threads=threads,
+            address=address,
+            force=force,
+            resume=resume,
+            progress=Progress(),
+        )
+    except KeyboardInterrupt:
+        return interrupted(out)
+    _say(written.rows, Counter(written.errors), len(names), [written.folder], as_json)
+    return FAILED_UNITS if written.errors else 0
 
 
 def _here(paths: tuple[str, ...], out: Path, names: list[str], chosen: list[str], threads: int, as_json: bool) -> int:

@@ -294,23 +294,31 @@ def _side(suffix: str, data: bytes) -> dict[str, str]:
 
 
 def _table(part: Table, facts: bool) -> Iterator[Item]:
+    """Rows of a table; a row group that cannot be read costs its own rows."""
     parquet = optional("pyarrow.parquet", "Parquet", "parquet")
-    columns = [part.column, *([part.named] if part.named else [])]
     done = 0
     try:
         with inputs.opened(part.place) as file, parquet.ParquetFile(file) as table:
-            if facts:
-                wanted = ("label", "paradigm", "generator")
-                columns += [name for name in wanted if name in table.schema_arrow.names and name not in columns]
-            groups = range(part.first, part.last)
-            for records in table.iter_batches(_TOGETHER, row_groups=groups, columns=columns):
-                rows = records.to_pylist()
-                yield from _rows(part, rows, done)
-                done += len(rows)
-    except Exception as wrong:  # pyarrow's errors share no base class with those behind fsspec
-        for row in range(done, part.rows):
-            name = f"{part.name}/{part.row + row}"
-            yield Item(name, b"", Reason("unreadable", f"{name}: {_sentence(wrong)}"))
+            wanted = [part.column, part.named, *(("label", "paradigm", "generator") if facts else ())]
+            columns = list(dict.fromkeys(name for name in wanted if name in table.schema_arrow.names))
+            for group in range(part.first, part.last):
+                end = done + table.metadata.row_group(group).num_rows
+                try:
+                    for records in table.iter_batches(_TOGETHER, row_groups=[group], columns=columns):
+                        rows = records.to_pylist()
+                        yield from _rows(part, rows, done)
+                        done += len(rows)
+                except Exception as wrong:  # pyarrow's errors share no base class with those behind fsspec
+                    yield from _lost(part, done, end, wrong)
+                done = end
+    except Exception as wrong:  # as above; the file itself
+        yield from _lost(part, done, part.rows, wrong)
+
+
+def _lost(part: Table, first: int, last: int, wrong: Exception) -> Iterator[Item]:
+    for row in range(first, last):
+        name = f"{part.name}/{part.row + row}"
+        yield Item(name, b"", Reason("unreadable", f"{name}: {_sentence(wrong)}"))
 
 
 def _rows(part: Table, rows: list[dict[str, Any]], done: int) -> Iterator[Item]:

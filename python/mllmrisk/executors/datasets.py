@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import pickle
 from collections import Counter
@@ -25,6 +26,7 @@ from mllmrisk.executors import dataset_inputs as inputs
 from mllmrisk.executors.dataset_folders import Done, Folder
 from mllmrisk.executors.dataset_inputs import Part
 from mllmrisk.executors.dataset_workers import FeatureWorker, ScoreWorker
+from mllmrisk.inference import parse_device
 from mllmrisk.tars import SUFFIXES
 
 Progress = Callable[[str, int, int], None]
@@ -134,6 +136,9 @@ def detect(
     target = _absolute(os.fspath(out))
     named = str(Path(detector).resolve()) if Path(detector).is_file() else detector
     plan = {"stage": "detect", "inputs": [given], "detector": named}
+    kind, index = parse_device(device)
+    if index:
+        raise UsageError(f"--device {device}: with ray each worker has one GPU of its own; give --device {kind}")
     with cluster.connect(address) as ray:
         if device == "auto":
             device = "cuda" if ray.cluster_resources().get("GPU", 0) >= 1 else "cpu"
@@ -199,9 +204,7 @@ class _Run:
         self._ray, self._folder, self._plan = ray, folder, plan
         self._cpus, self._gpus = cpus, gpus
         self._force, self._resume = force, resume
-        there = ray.cluster_resources()
-        room = there.get("GPU", 0) if gpus else there.get("CPU", 0) / cpus
-        self._workers = max(1, int(room))
+        self._workers = _room(ray, cpus, gpus)
 
     def finish(
         self,
@@ -258,6 +261,20 @@ class _Run:
             lines = [line.strip() for line in str(wrong).splitlines() if line.strip()]
             why = (lines or [type(wrong).__name__])[-1][:300]
             raise MllmriskError(f"the work on the cluster failed: {why}") from wrong
+
+
+def _room(ray: Any, cpus: int, gpus: int) -> int:
+    """How many workers the cluster has room for.
+
+    Raises:
+        UsageError: no node has room for one: it would be waited for without end.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    each = [min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else math.inf) for node in nodes]
+    if sum(each) < 1:
+        needed = f"{cpus} CPU(s)" + (" and a GPU" if gpus else "")
+        raise UsageError(f"no node of the cluster has {needed}; a worker has as many CPUs as --threads says")
+    return int(sum(each))
 
 
 class _Pool(NamedTuple):
