@@ -142,10 +142,11 @@ def folder_rows(root: Path) -> Iterator[Row]:
         if path.suffix.lower() not in SUFFIXES or path.is_dir():
             continue
         relative = path.relative_to(root)
-        yield Row({"path": str(relative), **_from_folders(relative.parent.parts)}, str(path))
+        yield Row({"path": str(relative), **from_folders(relative.parent.parts)}, str(path))
 
 
-def _from_folders(parts: tuple[str, ...]) -> dict[str, str]:
+def from_folders(parts: tuple[str, ...]) -> dict[str, str]:
+    """What the names of folders above an image say of it: label, paradigm, source, generator."""
     for depth, part in reversed(list(enumerate(parts))):
         meaning = FOLDERS.get(part.lower())
         if meaning is not None:
@@ -184,7 +185,7 @@ def _tar_rows(path: Path, written: str) -> Iterator[Row]:
     for key, images in found.items():
         for name, span in images:
             values = {
-                **_from_folders(PurePosixPath(name).parent.parts),
+                **from_folders(PurePosixPath(name).parent.parts),
                 **facts.get(key, {}),
                 "path": f"{written}/{name}",
             }

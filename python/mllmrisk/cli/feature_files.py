@@ -7,35 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mllmrisk.cli.output import check_free, replacing
+from mllmrisk.executors.dataset_tables import Block, Groups, feature_schema, parquet_options
 from mllmrisk.extras import optional
 from mllmrisk.manifest import printable
-
-#: Rows of a Parquet row group. A group is held until it is whole (30 MiB of the default set), and 1.8 MiB for the
-#: footer of each group until the file is: both are equal at 140,000 rows.
-_GROUP_ROWS = 8192
-
-
-class Reason(NamedTuple):
-    """Why an image has no features: one word, and a sentence."""
-
-    code: str
-    message: str
-
-
-class Block(NamedTuple):
-    """Some images in their order: paths, values (n, d) float32, and the reasons of rows without values."""
-
-    paths: Sequence[str]
-    values: NDArray[np.float32]
-    reasons: Mapping[int, Reason]
 
 
 class Writer(Protocol):
@@ -63,7 +44,7 @@ def check_targets(path: Path, force: bool) -> None:
     for target in targets(path):
         check_free(target, force)
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        _parquet()
 
 
 @contextlib.contextmanager
@@ -107,51 +88,19 @@ class _Parquet:
     """Row groups of thousands of rows; a row without values has nulls."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._pyarrow, parquet = _pyarrow()
-        text = self._pyarrow.string()
-        self._schema = self._pyarrow.schema(
-            [
-                ("path", text),
-                *((name, self._pyarrow.float32()) for name in names),
-                ("error", text),
-                ("error_message", text),
-            ]
-        )
-        self._file = parquet.ParquetWriter(
-            path, self._schema, compression="zstd", use_dictionary=["error"], write_statistics=["path"]
-        )
-        # A row per column, so that Arrow reads a column where it stands.
-        self._values = np.empty((len(names), _GROUP_ROWS), np.float32)
-        self._paths: list[str] = []
-        self._reasons: list[Reason | None] = []
+        self._schema = feature_schema(names)
+        self._file = _parquet().ParquetWriter(path, self._schema, **parquet_options())
+        self._groups = Groups(self._schema)
 
     def write(self, block: Block) -> None:
-        start = 0
-        while start < len(block.paths):
-            filled = len(self._paths)
-            end = min(len(block.paths), start + _GROUP_ROWS - filled)
-            self._values[:, filled : filled + end - start] = block.values[start:end].T
-            self._paths += [printable(path) for path in block.paths[start:end]]
-            self._reasons += [block.reasons.get(row) for row in range(start, end)]
-            start = end
-            if len(self._paths) == _GROUP_ROWS:
-                self._flush()
+        self._write(self._groups.add(block))
 
-    def _flush(self) -> None:
-        if not self._paths:
-            return
-        pa, rows = self._pyarrow, len(self._paths)
-        absent = np.array([reason is not None for reason in self._reasons])
-        mask = absent if absent.any() else None
-        columns = [pa.array(column[:rows], mask=mask) for column in self._values]
-        codes = pa.array([reason and reason.code for reason in self._reasons], pa.string())
-        messages = pa.array([reason and printable(reason.message) for reason in self._reasons], pa.string())
-        arrays = [pa.array(self._paths, pa.string()), *columns, codes, messages]
-        self._file.write_table(pa.table(arrays, schema=self._schema), row_group_size=rows)
-        self._paths, self._reasons = [], []
+    def _write(self, tables: Iterable[Any]) -> None:
+        for table in tables:
+            self._file.write_table(table, row_group_size=table.num_rows)
 
     def close(self) -> None:
-        self._flush()
+        self._write(self._groups.rest())
         self._file.close()
 
 
@@ -198,5 +147,5 @@ def _one_line(path: str) -> str:
     return printable(path).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    return optional("pyarrow", "Parquet", "parquet"), optional("pyarrow.parquet", "Parquet", "parquet")
+def _parquet() -> Any:
+    return optional("pyarrow.parquet", "Parquet", "parquet")
