@@ -34,6 +34,7 @@ class Request(NamedTuple):
     Attributes:
         generators: in place of the profile's.
         prompts: prompt sets in place of what the suite's experiments ask for (`generate` only).
+        trace: whether the run leaves a trace.json.
     """
 
     suite: str = "full"
@@ -48,6 +49,7 @@ class Request(NamedTuple):
     detectors: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
+    trace: bool = False
 
 
 class Order(NamedTuple):
