@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mllmrisk.errors import OutOfMemoryError
 from mllmrisk.generators.base import Generator, Request
+from mllmrisk.records import Outcome
 
 #: A doubling must give so much more, or it is not worth its memory.
 _GAIN = 1.05
@@ -25,7 +26,7 @@ class Trial(NamedTuple):
 
     Attributes:
         batch: requests in one call.
-        per_second: images; None where the size did not fit into memory.
+        per_second: requests that did not fail; None where the size did not fit into memory.
     """
 
     batch: int
@@ -74,14 +75,15 @@ def search(
         try:
             for _ in range(_CALLS):
                 began = clock()
-                generator.generate(asked)
+                answers = generator.generate(asked)
                 seconds.append(clock() - began)
         except OutOfMemoryError:
             trials.append(Trial(size, None))
             break
-        rate = size / max(min(seconds), 1e-9)
+        failed = sum(made.outcome is Outcome.FAILED for made in answers)  # quickly: that is no speed
+        rate = (size - failed) / max(min(seconds), 1e-9)
         trials.append(Trial(size, rate))
-        if rate < best * _GAIN:
+        if not rate or rate < best * _GAIN:
             break
         batch, best, size = size, rate, size * 2
     return Found(batch, trials)

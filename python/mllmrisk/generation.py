@@ -173,7 +173,7 @@ class _Maker:
     def __call__(self, block: _Chunk | _Trial) -> Any:
         """A chunk's answers; where they leave this process, each with the bytes that are to be stored."""
         if isinstance(block, _Trial):
-            return batch_search.search(self._generator, [_request(w) for w in block.wanted])
+            return batch_search.search(self._generator, [request(w) for w in block.wanted])
         batch = min(block.batch, self._fits or block.batch)
         try:
             rows, self._fits = _chunk(self._generator, block.wanted, batch)
@@ -244,7 +244,7 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
     answers: list[Made] = []
     while len(answers) < len(chunk):
         part = chunk[len(answers) : len(answers) + batch]
-        requests = [_request(w) for w in part]
+        requests = [request(w) for w in part]
         try:
             with trace.span("model"):
                 found = generator.generate(requests)
@@ -262,7 +262,7 @@ def _chunk(generator: Generator, chunk: Sequence[Wanted], batch: int) -> tuple[l
     return answers, batch
 
 
-def _request(wanted: Wanted) -> Request:
+def request(wanted: Wanted) -> Request:
     """What a generator is asked for a sample."""
     return Request(wanted.sample.id, wanted.sample.prompt or "", wanted.sample.seed or 0)
 

@@ -36,6 +36,7 @@ class Request(NamedTuple):
         generators: in place of the profile's.
         prompts: prompt sets in place of what the suite's experiments ask for (`generate` only).
         where: the executor; it is no part of what is measured.
+        trace: whether the run leaves a trace.json.
     """
 
     suite: str = "full"
@@ -51,6 +52,7 @@ class Request(NamedTuple):
     generators: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     where: Chosen = Chosen()
+    trace: bool = False
 
 
 class Order(NamedTuple):

@@ -6,6 +6,7 @@ and writes its own, so that the same call on the same folder goes on where a kil
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -13,15 +14,26 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mllmrisk import executors, generation, images, manifest, photographs, plan, report
-from mllmrisk.errors import ImageError
+from mllmrisk import (
+    batch_search,
+    executors,
+    generation,
+    generators,
+    images,
+    manifest,
+    photographs,
+    plan,
+    report,
+    trace,
+)
+from mllmrisk.errors import ImageError, UsageError
 from mllmrisk.executors.base import Executor
 from mllmrisk.experiments import confounds, summaries, views
 from mllmrisk.experiments.study import Progress, Study
@@ -46,7 +58,11 @@ def evaluate(request: Request, progress: Progress | None = None) -> Run:
     tell = progress or (lambda *_: None)
     seconds: dict[str, float] = {}
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with Store.open(asked.out, asked.spec) as store, _executor(request) as executor:
+    with (
+        Store.open(asked.out, asked.spec) as store,
+        trace.recording(_trace(asked, request)),
+        _executor(request) as executor,
+    ):
         _images(store, asked, request, seconds, tell, executor)
         study = _study(store, asked, request, tell, executor)
         captions = study if asked.captions is None else _study(store, asked, request, tell, executor, asked.captions)
@@ -70,9 +86,35 @@ def generate(request: Request, progress: Progress | None = None) -> Path:
     """Makes the images of a run and nothing else; `evaluate` with the same call goes on from there."""
     asked = plan.plan(request)
     plan.require(asked)
-    with Store.open(asked.out, asked.spec) as store, _executor(request) as executor:
+    with (
+        Store.open(asked.out, asked.spec) as store,
+        trace.recording(_trace(asked, request)),
+        _executor(request) as executor,
+    ):
         _images(store, asked, request, {}, progress or (lambda *_: None), executor)
     return asked.out
+
+
+def find_batches(request: Request) -> Iterator[tuple[str, batch_search.Found]]:
+    """The best batch of each generator of a run, whatever its TOML says; nothing is written.
+
+    Raises:
+        UsageError: the run has no prompts for its generators.
+        GeneratorError: a generator cannot go on.
+    """
+    asked = plan.plan(request)
+    plan.require(asked)
+    orders = [(prompt, order.samples) for order in asked.orders for prompt in order.texts]
+    for described in asked.generators:
+        wanted = generation.wanted(described, orders, asked.spec.seed, 0)[: batch_search.MOST]
+        if not wanted:
+            raise UsageError(f"there are no prompts to try generator {described.common.name} with")
+        with contextlib.closing(generators.load(described, device=request.device)) as generator:
+            yield described.common.name, batch_search.search(generator, [generation.request(w) for w in wanted])
+
+
+def _trace(asked: Plan, request: Request) -> Path | None:
+    return asked.out / "trace.json" if request.trace else None
 
 
 def _executor(request: Request) -> AbstractContextManager[Executor]:
@@ -223,6 +265,7 @@ def _facts(
             for maker in asked.generators
         },
         "costs": store.costs(),
+        "speeds": store.speeds(),
         "versions": {name: plan.version_of(name) for name in _VERSIONS},
         "build": images.build_info(),
         "hardware": {

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mllmrisk import trace
 from mllmrisk.errors import StoreError
 from mllmrisk.records import Estimate, Prompt, RunSpec, Sample, Score
 
@@ -335,6 +336,10 @@ class Store:
         """`units`, `seconds` and `model_seconds` by stage."""
         found: dict[str, dict[str, float]] = json.loads(self.meta("costs") or "{}")
         return found
+
+    def speeds(self) -> dict[str, str]:
+        """Of each stage in words: units a second, and the share of its time in which its model did not run."""
+        return {stage: trace.speed(**cost) for stage, cost in self.costs().items()}
 
     def failures(self) -> dict[str, str]:
         """Units of work that failed."""

@@ -124,6 +124,15 @@ def idle_share(seconds: float, model_seconds: float) -> float | None:
     return max(0.0, 1 - model_seconds / seconds)
 
 
+def speed(units: float, seconds: float, model_seconds: float = 0.0) -> str:
+    """What a stage came to, in words: `1,184 images, 5.21 per second, 3.2% of the time not in the model`."""
+    words = f"{units:,.0f} images"
+    if seconds > 0:
+        words += f", {units / seconds:.3g} per second"
+    idle = idle_share(seconds, model_seconds)
+    return words if idle is None else f"{words}, {idle:.1%} of the time not in the model"
+
+
 @contextlib.contextmanager
 def recording(path: Path | None) -> Iterator[list[Span]]:
     """Keeps every span of the block and writes them to `path` at its end, whatever ends it; None keeps nothing.

@@ -26,12 +26,14 @@ ORDERS = [(prompt, 2) for prompt in PROMPTS]
 class Painter:
     """A generator in memory: colours by seed, troubles as told."""
 
-    accepts = msgspec.defstruct("Accepts", [("fits", int, 64), ("stops_after", int, 10**9)], frozen=True, kw_only=True)
+    accepts = msgspec.defstruct(
+        "Accepts", [("fits", int, 64), ("stops_after", int, 10**9), ("batch", int, 8)], frozen=True, kw_only=True
+    )
     asked: ClassVar[list[Request]] = []
     loads = 0
 
     def __init__(self, common, parameters, folder, *, device):
-        self.name, self.paradigm, self.batch = common.name, common.paradigm, 8
+        self.name, self.paradigm, self.batch = common.name, common.paradigm, parameters.batch
         self.identity = {"model": "painter", "device": device, "arguments": {"fits": parameters.fits}}
         self.parameters = parameters
         self.closed = 0
@@ -154,6 +156,23 @@ def test_what_is_there_is_not_made_again_and_loads_no_model(tmp_path, painters):
     run(tmp_path / "run", painters("one")).close()
     assert Painter.asked == []
     assert Painter.loads == loads
+
+
+def test_a_batch_that_was_looked_for_is_kept_with_the_run(tmp_path, painters):
+    with run(tmp_path / "run", painters("one", batch=0, fits=6, stops_after=60)) as store:
+        assert "the worker died" in store.failures()["generator one"]  # after the search, in the middle of the run
+        kept = json.loads(store.meta("batch one"))
+        assert kept["batch"] in {1, 2, 4}
+        assert all(size <= 8 for size, _ in kept["images_per_second"])
+        assert json.loads(store.meta("generator one"))["batch_search"] == kept
+        store.set_meta("batch one", json.dumps({**kept, "batch": 4}))
+        made = len(store.samples())
+        assert 0 < made < 60
+    Painter.asked.clear()
+    with run(tmp_path / "run", painters("one", batch=0, fits=6)) as store:
+        assert len(store.samples()) == 60
+        assert json.loads(store.meta("generator one"))["batch_search"]["batch"] == 4
+    assert len(Painter.asked) == 60 - made  # nothing was searched again
 
 
 def test_the_bookkeeping_of_a_sample_is_a_small_part_of_the_fastest_model(tmp_path, painters):

@@ -79,6 +79,7 @@ _OPTIONS = (
     click.option("--seed", type=int, default=0, show_default=True, help="Images, splits, resamples, matched pairs."),
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where models run."),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of the core [default: all cores]."),
+    click.option("--trace", is_flag=True, help="Write where the time went to trace.json in the run folder (Perfetto)."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and stop."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object for programs."),
 )

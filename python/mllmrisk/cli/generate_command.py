@@ -11,6 +11,7 @@ import click
 from mllmrisk.cli.evaluate_command import planned, requested, run_options, stage_options
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.progress import Progress
+from mllmrisk.plan import Request
 
 
 @click.command(name="generate")
@@ -20,9 +21,10 @@ from mllmrisk.cli.progress import Progress
     metavar="SET|FILE",
     help="A prompt set in place of what the suite asks for (repeatable).",
 )
+@click.option("--find-batch", is_flag=True, help="Measure which batch gives most images per second, and stop.")
 @run_options
 @stage_options
-def command(dry_run: bool, as_json: bool, **options: Any) -> int:
+def command(find_batch: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Make the images of a run and nothing else.
 
     \b
@@ -35,21 +37,40 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> int:
     request = requested(options)
     if dry_run:
         return planned(request, as_json)
+    if find_batch:
+        return _find_batches(request, as_json)
     from mllmrisk import runner
     from mllmrisk.store import Store
 
     out = runner.generate(request, Progress())
     with Store.load(out) as store:
         counted = Counter((s.generator, s.outcome.value) for s in store.samples() if s.generator is not None)
-        failures = store.failures()
+        failures, speeds, costs = store.failures(), store.speeds(), store.costs()
     if as_json:
         rows = [{"generator": name, "outcome": outcome, "n": n} for (name, outcome), n in sorted(counted.items())]
-        click.echo(json.dumps({"run": str(out), "outcomes": rows, "failures": failures}))
+        click.echo(json.dumps({"run": str(out), "outcomes": rows, "costs": costs, "failures": failures}))
     else:
         for (name, outcome), n in sorted(counted.items()):
             click.echo(f"{name}: {n:,} {outcome}")
+        for stage, told in speeds.items():
+            click.echo(f"{stage}: {told}")
         click.echo(f"run: {out}")
     for unit, reason in failures.items():
         click.echo(f"mllmrisk: {unit}: {reason}", err=True)
     failed = failures or any(outcome == "failed" for _, outcome in counted)
     return FAILED_UNITS if failed else 0
+
+
+def _find_batches(request: Request, as_json: bool) -> int:
+    from mllmrisk import runner
+
+    for name, found in runner.find_batches(request):
+        if as_json:
+            trials = [trial._asdict() for trial in found.trials]
+            click.echo(json.dumps({"generator": name, "batch": found.batch, "trials": trials}))
+            continue
+        for trial in found.trials:
+            told = "does not fit" if trial.per_second is None else f"{trial.per_second:.3g} images per second"
+            click.echo(f"{name}: batch {trial.batch}: {told}")
+        click.echo(f"{name}: batch = {found.batch}")
+    return 0

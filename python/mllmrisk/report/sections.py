@@ -11,7 +11,10 @@ from mllmrisk.report.document import Block, Chart, Charts, Gallery, Listing, Pro
 from mllmrisk.report.reading import Reading
 
 #: Facts of a run that Methods tells, beside its spec.
-_FACTS = ("resamples", "versions", "build", "hardware", "groups", "counts", "began", "seconds", "profile_about")
+_FACTS = (
+    *("resamples", "versions", "build", "hardware", "groups", "counts", "began", "seconds", "speeds"),
+    "profile_about",
+)
 
 
 def report(reading: Reading, galleries: Sequence[Gallery]) -> Report:

@@ -68,7 +68,8 @@ class Onnx:
         self._place, self._folder = recipe.model, folder
         model = places.content(recipe.model, recipe.name, folder)
         # One thread within a call: images run side by side, and the bits of a sum do not depend on how many do.
-        self._session, self.provider = open_session(model, what=self._what, device=device, threads=1)
+        opened = open_session(model, what=self._what, device=device, threads=1)
+        self._session, self.provider = opened.session, opened.provider
         self._input, self._output = recipe.input.name, recipe.model.output
         self._check_names()
         self.batch = self._fixed() or (1 if self.provider == CPU else recipe.input.batch)
