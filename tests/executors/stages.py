@@ -14,15 +14,19 @@ from mllmrisk.executors.base import Place
 class Squares:
     """Squares numbers, and notes on disk which process worked on which.
 
-    A number in `deadly` kills the process that meets it, so often as it says (-1: always).
+    A number in `deadly` kills the process that meets it, so often as it says (-1: always). None works before there have
+    been `together` processes: on a busy machine the first could have done it all before the second one is there.
     """
 
-    def __init__(self, notes: Path, deadly: dict[int, int], place: Place) -> None:
-        self.notes, self.deadly = notes, deadly
+    def __init__(self, notes: Path, deadly: dict[int, int], together: int, place: Place) -> None:
+        self.notes, self.deadly, self.together = notes, deadly, together
         self.facts = ("squares", place)
         (notes / f"built-{os.getpid()}").touch()
 
     def __call__(self, number: int) -> tuple[int, int]:
+        deadline = time.monotonic() + 60
+        while len(list(self.notes.glob("built-*"))) < self.together and time.monotonic() < deadline:
+            time.sleep(0.05)
         met = len(list(self.notes.glob(f"met-{number}-*")))
         (self.notes / f"met-{number}-{time.time_ns()}").touch()
         if met < self.deadly.get(number, 0) or self.deadly.get(number) == -1:
@@ -49,10 +53,10 @@ def deadly(notes: Path, place: Place) -> Squares:
 
 
 class Own(Squares):
-    """A stage that is another one in each process."""
+    """A stage that is another one in each of two processes."""
 
     def __init__(self, notes: Path, place: Place) -> None:
-        super().__init__(notes, {}, place)
+        super().__init__(notes, {}, 2, place)
         self.facts = ("own", len(list(notes.glob("built-*"))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def cluster(two_nodes):
         yield executor
 
 
-def squares(notes: Path, deadly: dict[int, int] | None = None):
-    return functools.partial(stages.Squares, notes, deadly or {})
+def squares(notes: Path, deadly: dict[int, int] | None = None, *, together: int = 1):
+    return functools.partial(stages.Squares, notes, deadly or {}, together)
 
 
 def given_up(number: int, reason: str):
@@ -44,7 +45,7 @@ def met(notes: Path) -> list[int]:
 
 
 def test_results_come_in_order_from_both_nodes_and_stages_are_freed(cluster, tmp_path):
-    with cluster.pool(squares(tmp_path), what="squares") as pool:
+    with cluster.pool(squares(tmp_path, together=2), what="squares") as pool:
         assert pool.facts == ("squares", Place("cpu", 1))
         found = list(pool.map(range(60), given_up))
         assert [square for square, _ in found] == [n * n for n in range(60)]
@@ -65,12 +66,14 @@ def test_blocks_are_taken_as_they_are_needed(cluster, tmp_path):
         assert [square for square, _ in pool.map(range(100, 104), given_up)] == [n * n for n in range(100, 104)]
 
 
-def test_a_worker_that_dies_costs_the_block_it_worked_on(cluster, tmp_path):
-    with cluster.pool(squares(tmp_path, {5: 1, 20: 2}), what="squares") as pool:
+def test_a_worker_that_dies_costs_the_blocks_it_held(cluster, tmp_path):
+    with cluster.pool(squares(tmp_path, {5: 1, 20: 2}, together=2), what="squares") as pool:
         found = list(pool.map(range(40), given_up))
     assert [square for square, _ in found] == [n * n for n in range(40)]
-    assert met(tmp_path) == sorted([*range(40), 5, 20, 20])
-    assert len(list(tmp_path.glob("built-*"))) == 2 + 3
+    times = Counter(met(tmp_path))
+    assert (times[5], times[20], set(times)) == (2, 3, set(range(40)))
+    assert times.total() <= 40 + 3 + 3  # with each death, the answer of one that was done may be lost
+    assert len(list(tmp_path.glob("built-*"))) >= 1 + 3
 
 
 def test_a_block_that_no_worker_survives_is_given_up_and_the_others_are_done(cluster, tmp_path):
@@ -78,11 +81,14 @@ def test_a_block_that_no_worker_survives_is_given_up_and_the_others_are_done(clu
         found = list(pool.map(range(20), given_up))
     assert found[7] == (7, "worker_died")
     assert [square for square, _ in found[:7] + found[8:]] == [n * n for n in range(20) if n != 7]
-    assert met(tmp_path) == sorted([*range(20), 7, 7])
+    times = Counter(met(tmp_path))
+    assert times.pop(7) in (3, 4)  # in company, then alone
+    assert set(times) == set(range(20)) - {7}
+    assert max(times.values()) <= 2
 
 
 def test_a_node_that_goes_costs_what_its_worker_held(two_nodes, cluster, tmp_path):
-    with cluster.pool(squares(tmp_path), what="squares") as pool:
+    with cluster.pool(squares(tmp_path, together=2), what="squares") as pool:
         found = pool.map(range(80), given_up)
         head = [next(found) for _ in range(40)]
         assert len({process for _, process in head}) == 2

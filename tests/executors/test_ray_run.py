@@ -39,7 +39,7 @@ sets = ["i2p"]
 samples = 3
 judges = ["micro-judge"]
 validation = "world"
-validation_images = 40
+validation_images = 30
 [[experiments]]
 kind = "detection"
 detectors = ["{detector}"]
@@ -120,7 +120,7 @@ class Once:
             self.act()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_with_workers_killed_in_the_middle_a_run_is_the_local_one(suite, local, two_nodes, tmp_path, contract):
     def kill_one() -> None:
         os.kill(two_nodes.workers("StageWorker")[0], signal.SIGKILL)

@@ -1,8 +1,9 @@
 """The executor `ray`: the blocks of a stage spread over the workers of a cluster.
 
 The driver keeps every block until its result is there. A worker that dies, or whose node does, costs the blocks that it
-held: they go to others, and another worker takes its place where there is room. A block under which three workers died
-is given up with a reason, so that one picture that brings a model down does not end a run.
+held: they go to others, and another worker takes its place where there is room. Which of them brought it down is not
+known, since an answer may go down with its process: each is tried again alone, and one under which three workers died
+while they had it alone is given up with a reason. So one picture that brings a model down does not end a run.
 """
 
 from __future__ import annotations
@@ -109,10 +110,18 @@ def divided(nodes: list[dict[str, float]], *, gpus: float, threads: int | None) 
 
 
 class _Held(Generic[B]):
-    """A block on its way: its place in the order, how many workers died under it, and whether anyone waits for it."""
+    """A block on its way.
+
+    Attributes:
+        position: its place in the order.
+        suspect: whether a worker died that held it.
+        deaths: workers that died and held nothing else.
+        wanted: whether anyone waits for its result.
+    """
 
     def __init__(self, position: int, block: B) -> None:
-        self.position, self.block, self.deaths, self.wanted = position, block, 0, True
+        self.position, self.block = position, block
+        self.suspect, self.deaths, self.wanted = False, 0, True
 
 
 class _Hand(Generic[B]):
@@ -132,6 +141,10 @@ class _Hand(Generic[B]):
         if not self.ready:
             return self.started if self.placed is None else self.placed
         return self.held[0][1] if self.held else None
+
+    def takes(self, block: _Held[B]) -> bool:
+        """Whether a block may join what it holds: a suspect is alone."""
+        return not self.held or not (block.suspect or any(held.suspect for held, _ in self.held))
 
 
 class Workers(Generic[B, R]):
@@ -228,7 +241,7 @@ class Workers(Generic[B, R]):
         """Gives out blocks, first to those who hold least, and hires where there are more blocks than hands."""
         for room in range(_HELD):
             for hand in self._hands:
-                if waiting and hand.ready and len(hand.held) <= room:
+                if waiting and hand.ready and len(hand.held) <= room and hand.takes(waiting[0]):
                     held = waiting.popleft()
                     hand.held.append((held, hand.actor.work.remote(held.block)))
         coming = sum(not hand.ready for hand in self._hands)
@@ -285,7 +298,7 @@ class Workers(Generic[B, R]):
     def _bury(
         self, hand: _Hand[B], waiting: deque[_Held[B]], death: BaseException
     ) -> list[tuple[_Held[B], Said | None]]:
-        """Takes back what a dead worker held; the block that it worked on has one death more."""
+        """Takes back what a dead worker held."""
         self._hands.remove(hand)
         with contextlib.suppress(Exception):  # one that only cannot be reached shall not go on
             self._ray.kill(hand.actor)
@@ -294,8 +307,9 @@ class Workers(Generic[B, R]):
             if self._broken_starts == _TRIES:
                 raise MllmriskError(f"{self._what}: {_TRIES} workers died while they loaded it: {_line(death)}")
         back = [held for held, _ in hand.held]
-        if back:
-            back[0].deaths += 1
+        for held in back:
+            held.suspect = True
+            held.deaths += len(back) == 1
         back = [held for held in back if held.wanted]
         given_up = [held for held in back if held.deaths == _TRIES]
         waiting.extendleft(held for held in reversed(back) if held.deaths < _TRIES)
