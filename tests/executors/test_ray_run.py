@@ -120,12 +120,14 @@ class Once:
             self.act()
 
 
+def kill_one(nodes) -> None:
+    os.kill(nodes.workers("StageWorker")[0], signal.SIGKILL)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_with_workers_killed_in_the_middle_a_run_is_the_local_one(suite, local, two_nodes, tmp_path, contract):
-    def kill_one() -> None:
-        os.kill(two_nodes.workers("StageWorker")[0], signal.SIGKILL)
-
-    killing = Once(kill_one, "generate micro-mllm", "judge micro-judge")
+    killing = Once(lambda: kill_one(two_nodes), "generate micro-mllm", "judge micro-judge")
     run = on_cluster(suite, tmp_path / "ray", two_nodes.address, killing)
     assert not killing.waiting
     assert_same(run, local)
@@ -182,14 +184,30 @@ def rogue(tmp_path) -> generators.Described:
     return generators.describe(str(path))
 
 
-def generated(root: Path, described: generators.Described, texts: list[str], executor=None) -> Path:
+def generated(
+    root: Path, described: generators.Described, texts: list[str], executor=None, progress: Telling = lambda *_: None
+) -> Path:
     prompts = [Prompt(id=f"own/{i}", text=text, prompt_set="own") for i, text in enumerate(texts)]
     with Store.open(root, RunSpec(suite="s", suite_digest="", profile="p", profile_digest="")) as store:
         generation.generate(
             store, [described], [(prompt, 1) for prompt in prompts], first=0, seed=1, device="cpu",
-            progress=lambda *_: None, executor=executor,
+            progress=progress, executor=executor,
         )  # fmt: skip
     return root
+
+
+def test_a_worker_that_is_killed_loses_no_image_and_makes_none_twice(rogue, two_nodes, tmp_path):
+    texts = [f"ball {i}" for i in range(80)]
+    here = generated(tmp_path / "here", rogue, texts)
+    killing = Once(lambda: kill_one(two_nodes), "generate rogue")
+    with executors.opened(Chosen("ray", two_nodes.address), device="cpu", threads=1) as executor:
+        there = generated(tmp_path / "there", rogue, texts, executor, killing)
+    assert not killing.waiting
+    assert killing.seen["generate rogue"] == 10  # chunks of 8, each stored once
+    found, expected = tables(there), tables(here)
+    assert (len(found["samples"]), found["samples"], found["images"]) == (80, expected["samples"], expected["images"])
+    assert found["failures"] == []
+    assert pictures(there) == pictures(here)
 
 
 def test_a_generator_that_is_down_is_one_failure_and_what_it_made_is_kept(rogue, two_nodes, tmp_path):
