@@ -230,7 +230,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
     return root, rows(expected)
 
 
-def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes, many, tmp_path):
+def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes, many, tmp_path, capsys):
     root, expected = many
     out = tmp_path / "far"
     killed: list[int] = []
@@ -243,6 +243,7 @@ def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes
     with Meanwhile(out, kill) as meanwhile:
         written = datasets.features([root], out, address=two_nodes.address, rows=12)
     assert killed
+    assert capsys.readouterr().out == ""  # Ray would tell it there
     assert len(meanwhile.seen) < 20  # it died in the middle
     assert written == (str(out), 240, {}, 20, written.bytes)
     assert rows(out).equals(expected)
