@@ -230,7 +230,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
     return root, rows(expected)
 
 
-def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes, many, tmp_path):
+def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes, many, tmp_path, capsys):
     root, expected = many
     out = tmp_path / "far"
     killed: list[int] = []
@@ -243,6 +243,7 @@ def test_a_worker_that_is_killed_costs_its_part_again_and_nothing_else(two_nodes
     with Meanwhile(out, kill) as meanwhile:
         written = datasets.features([root], out, address=two_nodes.address, rows=12)
     assert killed
+    assert capsys.readouterr().out == ""  # Ray would tell it there
     assert len(meanwhile.seen) < 20  # it died in the middle
     assert written == (str(out), 240, {}, 20, written.bytes)
     assert rows(out).equals(expected)
@@ -286,8 +287,9 @@ def test_a_stopped_run_goes_on_and_computes_only_what_is_missing(two_nodes, many
     assert told[-1] == (240, 240)
 
 
-def test_a_part_that_is_written_twice_is_there_once(photos, tmp_path):
+def test_a_part_that_is_written_twice_is_there_once(photos, tmp_path, monkeypatch):
     """What a worker leaves that dies after its file is there, and before it has said so."""
+    monkeypatch.chdir(tmp_path)  # a worker goes where its driver is: afterwards, back
     part = inputs.Files(tuple(inputs.File(str(path), str(path)) for path in sorted((photos / "one").iterdir())[:9]))
     row = {"number": [3], "part": [pickle.dumps(part)]}
     told = [FeatureWorker(["radial"], 1, str(tmp_path / "out"), str(tmp_path))(row) for _ in range(2)]

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -57,7 +58,7 @@ def connect(address: str = "auto", *, cpus: int | None = None) -> Iterator[Any]:
     if address == "local":
         options |= {"include_dashboard": False, "num_cpus": cpus}
     try:
-        with warnings.catch_warnings():
+        with _silence(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of packages that Ray brings; what goes wrong is raised
             ray.init(address=address, **options)
     except (RuntimeError, ValueError, OSError) as wrong:  # a ConnectionError among them
@@ -79,6 +80,21 @@ def load() -> Any:
     ray = optional("ray", "--executor ray", "ray")
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without the file descriptor of stderr, where Ray's C++ side says at its start how much it will say."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _knock(address: str, host: str, port: int) -> None:

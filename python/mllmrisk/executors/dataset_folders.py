@@ -13,6 +13,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from mllmrisk.errors import MllmriskError, UsageError
@@ -29,6 +30,10 @@ _KEY = b"mllmrisk.inputs"
 
 #: Stores where an object appears when it is complete; elsewhere a file is written under another name first.
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+
+
+#: Files of an earlier call that are looked at side by side.
+_READERS = 16
 
 
 class Done(NamedTuple):
@@ -150,21 +155,21 @@ class Folder:
 
     def done(self) -> dict[str, Done]:
         """The parts that are there, by the name of their file; one that cannot be read is not there."""
+        names = [name for name in self.names() if name.startswith("part-")]
+        with ThreadPoolExecutor(_READERS) as readers:
+            return {done.file: done for done in readers.map(self._read, names) if done is not None}
+
+    def _read(self, name: str) -> Done | None:
         parquet = optional("pyarrow.parquet", "Parquet", "parquet")
-        found = {}
-        for name in self.names():
-            if not name.startswith("part-"):
-                continue
+        try:
             with self._system.open(self._file(name), "rb") as file:
                 size = file.seek(0, 2)
-                try:
-                    table = parquet.ParquetFile(file)
-                    digest = (table.metadata.metadata or {})[_KEY].decode()
-                    codes = table.read(["error"])["error"].drop_null().to_pylist()
-                except (OSError, ValueError, KeyError):
-                    continue
-                found[name] = Done(name, digest, table.metadata.num_rows, size, dict(Counter(codes)))
-        return found
+                table = parquet.ParquetFile(file)
+                digest = (table.metadata.metadata or {})[_KEY].decode()
+                codes = table.read(["error"])["error"].drop_null().to_pylist()
+                return Done(name, digest, table.metadata.num_rows, size, dict(Counter(codes)))
+        except (OSError, ValueError, KeyError):
+            return None
 
     def finish(self, parts: list[Done], plan: Mapping[str, Any]) -> None:
         """Takes away what no part is of (files of writers that died), lists the rest and says that all is there.

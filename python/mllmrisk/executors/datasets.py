@@ -9,12 +9,14 @@ written again replaces its own file (`dataset_folders`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 import math
 import os
 import pickle
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -92,7 +94,7 @@ def features(
     given = [os.fspath(path) for path in paths]
     target = _absolute(os.fspath(out))
     plan = {"stage": "features", "inputs": given, "columns": list(names)}
-    with cluster.connect(address) as ray:
+    with _joined(address) as ray:
         run = _Run(ray, Folder(target), plan, cpus=threads, gpus=0, force=force, resume=resume)
         worker = (FeatureWorker, (chosen, threads, target, str(Path.cwd())))
         total = None if progress is None else inputs.count(given)
@@ -139,7 +141,7 @@ def detect(
     kind, index = parse_device(device)
     if index:
         raise UsageError(f"--device {device}: with ray each worker has one GPU of its own; give --device {kind}")
-    with cluster.connect(address) as ray:
+    with _joined(address) as ray:
         if device == "auto":
             device = "cuda" if ray.cluster_resources().get("GPU", 0) >= 1 else "cpu"
         gpus = 0 if device == "cpu" else 1
@@ -178,6 +180,13 @@ def is_manifest(images: str) -> bool:
         return True
     first = next(inputs.expand([images]), None)
     return not (isinstance(first, inputs.Table) and first.stored)
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[Any]:
+    """The cluster; what Ray tells of workers that died goes to stderr, since stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr), cluster.connect(address) as ray:
+        yield ray
 
 
 def _absolute(out: str) -> str:
