@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from mllmrisk import batch_search, config, generators  # noqa: E402
+from mllmrisk.cli import generate_command  # noqa: E402
 from mllmrisk.errors import OutOfMemoryError, UsageError  # noqa: E402
 from mllmrisk.generators import acceleration, diffusers, transformers  # noqa: E402
 from mllmrisk.generators.acceleration import Options, Shapes  # noqa: E402
@@ -251,3 +253,22 @@ def test_the_search_stops_where_real_memory_ends_and_a_run_with_what_it_found_fi
     assert trials[-1] == [2 * batch, None]
     assert 1 < batch < 64
     assert outcomes == ["ok"] * (2 * batch)  # a run with it, which halves it where memory is in pieces
+
+
+def test_the_command_line_shows_the_batch_the_speed_and_the_trace(tmp_path):
+    call = ["--suite", "smoke", "--generator", "micro-mllm", "--limit", "2", "--samples", "1", "--device", "cpu"]
+    run = CliRunner()
+    shown = run.invoke(generate_command.command, [*call, "--find-batch", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["generator"] == "micro-mllm"
+    assert found["batch"] in {trial["batch"] for trial in found["trials"]}
+    assert found["trials"][0]["per_second"] > 0
+    made = run.invoke(generate_command.command, [*call, "--out", str(tmp_path / "run"), "--trace", "--json"])
+    assert made.exit_code == 0, made.output
+    cost = json.loads(made.stdout)["costs"]["generate micro-mllm"]
+    assert 0 < cost["model_seconds"] <= cost["seconds"]
+    names = {event["name"] for event in json.loads((tmp_path / "run" / "trace.json").read_text())["traceEvents"]}
+    assert {"generate micro-mllm", "model", "store", "wait"} <= names
+    again = run.invoke(generate_command.command, [*call, "--out", str(tmp_path / "run")])
+    assert f"generate micro-mllm: {cost['units']:,.0f} images, " in again.stdout
