@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mllmrisk import budget, executors, plan
+from mllmrisk.cli.executor import stage_options
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.progress import Progress
 from mllmrisk.plan import Request
@@ -22,37 +23,6 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
         command = option(command)
     return command
 
-
-def stage_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Where the stages of a run go: to this process, or to the machines of a cluster."""
-    for option in reversed(_STAGE_OPTIONS):
-        command = option(command)
-    return command
-
-
-_STAGE_OPTIONS = (
-    click.option(
-        "--executor",
-        type=click.Choice(executors.EXECUTORS),
-        default="local",
-        show_default=True,
-        help="Where models run: here, or on a Ray cluster.",
-    ),
-    click.option(
-        "--ray-address",
-        default="auto",
-        show_default=True,
-        metavar="auto|local|HOST:PORT|ray://HOST:PORT",
-        help="Which cluster.",
-    ),
-    click.option(
-        "--ray-gpus",
-        type=click.FloatRange(min=0, min_open=True),
-        default=1.0,
-        show_default=True,
-        help="GPUs of each worker, where the cluster has any; 0.5 lets two share one.",
-    ),
-)
 
 _OPTIONS = (
     click.option("--suite", default="full", show_default=True, metavar="NAME|FILE", help="What is measured."),

@@ -9,30 +9,50 @@ import click
 
 from mllmrisk.cli.main import INTERRUPTED
 from mllmrisk.errors import UsageError
+from mllmrisk.executors import EXECUTORS
 
 
 def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--executor`, `--ray-address` and `--resume`."""
-    options = (
-        click.option(
-            "--executor",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            show_default=True,
-            help="Where the work runs: here, or on a Ray cluster.",
-        ),
-        click.option(
-            "--ray-address",
-            default="auto",
-            show_default=True,
-            metavar="auto|local|HOST:PORT|ray://HOST:PORT",
-            help="Which cluster.",
-        ),
-        click.option("--resume", is_flag=True, help="Go on with a stopped run (ray)."),
-    )
+    """Of commands on files: `--executor`, `--ray-address` and `--resume`."""
+    return _taking(command, *_WHERE, click.option("--resume", is_flag=True, help="Go on with a stopped run (ray)."))
+
+
+def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Of commands on runs, the fields of :class:`~mllmrisk.executors.Chosen`."""
+    return _taking(command, *_WHERE, _GPUS)
+
+
+def _taking(command: Callable[..., Any], *options: Option) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_WHERE: tuple[Option, ...] = (
+    click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        default="local",
+        show_default=True,
+        help="Where the work runs: here, or on a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        default="auto",
+        show_default=True,
+        metavar="auto|local|HOST:PORT|ray://HOST:PORT",
+        help="Which cluster.",
+    ),
+)
+_GPUS: Option = click.option(
+    "--ray-gpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="GPUs of each worker, where the cluster has any; 0.5 lets two share one.",
+)
 
 
 def folder(out: str) -> str:

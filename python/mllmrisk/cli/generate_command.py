@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from mllmrisk.cli.evaluate_command import planned, requested, run_options, stage_options
+from mllmrisk.cli.evaluate_command import planned, requested, run_options
+from mllmrisk.cli.executor import stage_options
 from mllmrisk.cli.main import FAILED_UNITS
 from mllmrisk.cli.progress import Progress
 from mllmrisk.plan import Request

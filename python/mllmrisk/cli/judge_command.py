@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mllmrisk.cli.evaluate_command import stage_options
+from mllmrisk.cli.executor import stage_options
 from mllmrisk.cli.progress import Progress
 
 
