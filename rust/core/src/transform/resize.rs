@@ -152,6 +152,16 @@ pub fn resize_part(image: &Image, width: u32, height: u32, part: Region, kernel:
     Image::from_rgb(part.width as u32, part.height as u32, data)
 }
 
+/// The part of an image of `width` × `height` that [`resize_part`] reads for a `part` that holds a pixel.
+pub(crate) fn part_read(width: u32, height: u32, to: (u32, u32), part: Region, kernel: Kernel) -> Region {
+    let read = |from: u32, to: u32, kept: Range<usize>| {
+        let one = |at: usize| Taps::new(from as usize, to as usize, at..at + 1, kernel).rebase();
+        one(kept.start).start..one(kept.end - 1).end
+    };
+    let (columns, rows) = (read(width, to.0, part.columns()), read(height, to.1, part.rows()));
+    Region { left: columns.start, top: rows.start, width: columns.len(), height: rows.len() }
+}
+
 /// The samples that are read: a window of some rows.
 struct Rows<'a> {
     data: &'a [u8],
