@@ -301,8 +301,8 @@ def prepare(
         seed: of the random steps of chains; the i-th source draws from `seed + i`.
         seeds: one for each source, 0 to 2^64 - 1, in place of `seed + i`.
         views: one for each source; with a crop mode that gives one row an image (not `tiles` and `full`).
-        partial: of a JPEG file without a chain, decode only what the crop needs: the same values in less time. A file
-            that is cut is an error as ever, but other damage below the crop is not seen.
+        partial: decode (and take through the JPEG steps of a chain) only what the crop needs of a JPEG file: the same
+            values in less time. A file that is cut is an error as ever, but other damage below the crop is not seen.
 
     Raises:
         ValueError: `how`, `chains`, `views` or `threads` cannot be, or the sizes of a `full` call differ.

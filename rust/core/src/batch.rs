@@ -92,6 +92,17 @@ impl Item<'_> {
             None => Ok(image),
         }
     }
+
+    /// As [`Item::image`], but only the pixels of the `part` for a (width, height) need be there.
+    fn image_part(self, limits: &Limits, part: impl Fn(u32, u32) -> Option<Region>) -> Result<Image> {
+        let Some(chain) = self.chain else { return self.source.image_part(limits, part) };
+        let read = |width, height| chain.part_read(width, height, part(width, height)?);
+        let image = self.source.image_part(limits, read)?;
+        match part(image.width(), image.height()) {
+            Some(part) => chain.apply_part(image, self.seed, part),
+            None => chain.apply(image, self.seed),
+        }
+    }
 }
 
 /// The values of `selection` on each item, in their order, one result each: a bad input, or even a panic, is the
@@ -159,8 +170,8 @@ pub struct Prepared {
 
 /// The rows of each item, as [`extract_many`]; a wrong argument is the error of the call. Where every item gives one
 /// row, it is written where it stays. [`Crop::Full`](crate::preprocess::Crop::Full) takes items of one size only. A view
-/// that is not the usual one goes with modes of one row an image. With `partial`, an item without a chain is decoded as
-/// [`codec::decode_part`] does it.
+/// that is not the usual one goes with modes of one row an image. With `partial`, only what the row needs is decoded and
+/// perturbed, as [`codec::decode_part`] and [`Chain::apply_part`] do it.
 pub fn prepare_many(
     items: Vec<(Item<'_>, View)>,
     how: &Preprocessing,
@@ -172,9 +183,10 @@ pub fn prepare_many(
     how.check(limits)?;
     if let Some(length) = how.length() {
         let write = |name: &str, (item, view): (Item<'_>, View), out: &mut [f32]| {
-            let image = match item.chain {
-                None if partial => item.source.image_part(limits, |width, height| how.part(width, height, view))?,
-                _ => item.image(limits)?,
+            let image = if partial {
+                item.image_part(limits, |width, height| how.part(width, height, view))?
+            } else {
+                item.image(limits)?
             };
             how.write(name, &image, view, out)
         };
