@@ -13,6 +13,7 @@ import os
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torchvision.transforms import v2
 
 import mllmrisk.torch as data
-from mllmrisk import perturb
+from mllmrisk import images, perturb
 from mllmrisk.images import Preprocessing
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ROUNDS = 7
-COUNT = 256
+COUNT = 128
 BATCH = 32
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WORKERS = (0, 1, 2)
@@ -83,7 +84,7 @@ def stored() -> Stored:
     base = photograph(1024)
     contents = []
     for i in range(COUNT):
-        top, left = 31 * (i // 16), 32 * (i % 16)
+        top, left = 64 * (i // 16), 32 * (i % 16)
         contents.append(perturb.encode(np.ascontiguousarray(base[top : top + 512, left : left + 512]), "jpeg:90"))
     paths = [folder / f"{i:04}.jpg" for i in range(COUNT)]
     for path, content in zip(paths, contents, strict=True):
@@ -135,8 +136,8 @@ def parquet_contents() -> Iterator[bytes]:
         yield from file.read_row_group(group, use_threads=False).column("image").to_pylist()
 
 
-def ours(images: data.Images, recipe: data.Recipe, workers: int, threads: int) -> DataLoader:
-    batches = data.ImageBatches(images, recipe, BATCH, threads=threads)
+def ours(stored: data.Images, recipe: data.Recipe, workers: int, threads: int) -> DataLoader:
+    batches = data.ImageBatches(stored, recipe, BATCH, threads=threads)
     return DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 
 
@@ -158,17 +159,16 @@ def by_index(loader: DataLoader) -> torch.Tensor:
 
 
 def compared(
-    work: str, images: data.Images, recipe: data.Recipe, baseline: Dataset, *, chance: bool = False
+    work: str, given: data.Images, recipe: data.Recipe, baseline: Dataset, *, chance: bool = False
 ) -> list[Row]:
     """The rows of one kind of work; nothing is timed that is not equal (where no chance is in it)."""
-    if not chance:
-        if not torch.equal(by_index(ours(images, recipe, 0, 2)), by_index(theirs(baseline, 0))):
-            raise AssertionError(f"{work}: not the same batches")
+    if not chance and not torch.equal(by_index(ours(given, recipe, 0, 2)), by_index(theirs(baseline, 0))):
+        raise AssertionError(f"{work}: not the same batches")
     found = []
     for workers in WORKERS:
-        sides = {f"{max(workers, 1)} thread(s)": ours(images, recipe, 0, max(workers, 1))}
+        sides = {f"{max(workers, 1)} thread(s)": ours(given, recipe, 0, max(workers, 1))}
         if workers:
-            sides[f"{workers} worker(s)"] = ours(images, recipe, workers, 1)
+            sides[f"{workers} worker(s)"] = ours(given, recipe, workers, 1)
         baselines = theirs(baseline, workers)
         calls = [functools.partial(epoch, side) for side in (*sides.values(), baselines)]
         *mine, other = comparison.interleaved(*calls, rounds=ROUNDS, clock=time.perf_counter)
@@ -197,14 +197,11 @@ def rows() -> list[Row]:
 def threads_row() -> Row:
     """Two Python threads that each call the core with one thread of its own, against one that does all of it."""
     contents = [path.read_bytes() for path in stored().paths]
-    from mllmrisk import images  # noqa: PLC0415
 
     def one(part: list[bytes]) -> None:
         images.prepare(part, RESIZE, threads=1)
 
     def two() -> None:
-        import threading  # noqa: PLC0415
-
         halves = [threading.Thread(target=one, args=(contents[k::2],)) for k in range(2)]
         for half in halves:
             half.start()
