@@ -95,7 +95,7 @@ type At = (Option<[f64; 2]>, bool);
 /// `seeds[i]`, or else from `seed + i`.
 #[pyfunction]
 #[pyo3(signature = (sources, how, threads, chains = None, seed = 0, seeds = None, views = None, partial = false))]
-#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // pyo3 hands over owned values, one an argument
 fn prepare<'py>(
     py: Python<'py>,
     sources: Vec<Bound<'py, PyAny>>,

@@ -39,7 +39,10 @@ pub(super) fn decode(source: &Source<'_>, header: &Header<'_>, part: Region) -> 
     let mut out = vec![0; width * height * 3];
     let decoder = Decoder::new()?;
     decoder.set(tj::TJPARAM_TJPARAM_STOPONWARNING, 1)?;
-    decoder.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
+    if header.keeps_coefficients() {
+        // To count scans costs a call an MCU; where there is one, nothing is to be counted.
+        decoder.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
+    }
     // In mega-bytes; 0 would be no limit.
     decoder.set(tj::TJPARAM_TJPARAM_MAXMEMORY, number((source.limits.memory >> 20).max(1) as usize)?)?;
     let (bytes, size) = (source.bytes.as_ptr(), source.bytes.len() as tj::size_t);
