@@ -7,9 +7,11 @@ recommend), and against k workers of ours. Workers are started before the clock 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import io
 import os
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -81,6 +83,7 @@ class Stored(NamedTuple):
 @functools.cache
 def stored() -> Stored:
     folder = Path(tempfile.mkdtemp(prefix="mllmrisk-loader-"))
+    atexit.register(shutil.rmtree, folder)
     base = photograph(1024)
     contents = []
     for i in range(COUNT):
