@@ -159,7 +159,14 @@ _Sources = Sequence[str | bytes | npt.NDArray[np.uint8]]
 _Rows = tuple[npt.NDArray[np.float32], tuple[int, int], npt.NDArray[np.int64], list[tuple[int, str, str]]]
 
 def prepare(
-    sources: _Sources, how: Any, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0
+    sources: _Sources,
+    how: Any,
+    threads: int,
+    chains: Sequence[str | None] | None = None,
+    seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    views: Sequence[tuple[tuple[float, float] | None, bool]] | None = None,
+    partial: bool = False,
 ) -> _Rows: ...
 def patches(sources: _Sources, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0) -> _Rows: ...
 def near_duplicates(

@@ -269,6 +269,16 @@ class Prepared(NamedTuple):
     """Index of a source to the reason why it gave no row."""
 
 
+class View(NamedTuple):
+    """Where one image is cut, and whether it is turned over; by itself, what `Preprocessing` does anyway."""
+
+    at: tuple[float, float] | None = None
+    """Fractions of the free (rows, columns) that lie before the crop, from 0 up to 1, 1 left out: drawn uniformly, they
+    make every place equally likely. A side that is padded stays in the middle. None: the place of the crop mode."""
+    mirrored: bool = False
+    """Whether left and right change places."""
+
+
 def prepare(
     sources: Sequence[Source | npt.NDArray[np.uint8]],
     how: Preprocessing,
@@ -276,6 +286,9 @@ def prepare(
     chains: Sequence[str | None] | None = None,
     threads: int | None = None,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    views: Sequence[View] | None = None,
+    partial: bool = False,
 ) -> Prepared:
     """Makes a network's input of images: decoded, perturbed, resized, cropped and normalised outside the interpreter.
 
@@ -286,12 +299,17 @@ def prepare(
         threads: how many images are worked on at once, and held in memory; all processors that this process may use
             where None. The values do not depend on it.
         seed: of the random steps of chains; the i-th source draws from `seed + i`.
+        seeds: one for each source, 0 to 2^64 - 1, in place of `seed + i`.
+        views: one for each source; with a crop mode that gives one row an image (not `tiles` and `full`).
+        partial: decode (and take through the JPEG steps of a chain) only what the crop needs of a JPEG file: the same
+            values in less time. A file that is cut is an error as ever, but other damage below the crop is not seen.
 
     Raises:
-        ValueError: `how`, `chains` or `threads` cannot be, or the sizes of a `full` call differ.
+        ValueError: `how`, `chains`, `views` or `threads` cannot be, or the sizes of a `full` call differ.
         TypeError: a source is none of the above.
     """
-    found = _core.prepare([_raw(source) for source in sources], how, _threads(threads), chains, seed)
+    plain = [_raw(source) for source in sources]
+    found = _core.prepare(plain, how, _threads(threads), chains, seed, seeds, views, partial)
     values, (height, width), rows, failures = found
     shape = (3, height, width) if how.layout == "NCHW" else (height, width, 3)
     return _prepared(values, shape, rows, failures)

@@ -62,6 +62,8 @@ LEAVES = {
     "micro/vae.py": {"torch", "diffusers"},
     "micro/vq.py": {"torch", "transformers"},
     "micro/words.py": {"tokenizers", "torch", "transformers"},
+    "torch/datasets.py": {"torch"},
+    "torch/recipe.py": {"torch"},
 }
 
 

@@ -32,6 +32,7 @@ pub use probe::{JpegFacts, Mode, Probe, Text};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::transform::resize::Region;
 
 /// The bytes of an image file, and what errors call them.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +72,17 @@ pub fn decode(input: &Input<'_>, limits: &Limits, orient: bool) -> Result<Image>
         Format::Tiff => tiff::decode(&source),
     })?;
     Ok(if orient { orient::apply(image, probe::orientation(&source)) } else { image })
+}
+
+/// As [`decode`], for one who reads no pixel but those of the part that `part` names for the (width, height) of the image:
+/// the others may be zeros, if that is faster. `None` stands for all. What is no image, or cut, is the same error; other
+/// damage to a JPEG file below the part is not seen.
+pub fn decode_part(input: &Input<'_>, limits: &Limits, part: impl FnOnce(u32, u32) -> Option<Region>) -> Result<Image> {
+    let source = Source::open(input, limits)?;
+    match source.format {
+        Format::Jpeg => guarded(&source, || jpeg::decode_part(&source, part)),
+        _ => decode(input, limits, false),
+    }
 }
 
 /// Reads the container's facts; no pixel is decoded. Metadata that are broken are left out, not an error.
