@@ -13,7 +13,9 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-enum status { DECODED = 0, FAILED = 1, OTHER_SIZE = 2, TOO_MANY_SCANS = 3, OUT_OF_MEMORY = 4 };
+#include "entropy.h"
+
+enum status { DECODED = 0, FAILED = 1, OTHER_SIZE = 2, TOO_MANY_SCANS = 3, OUT_OF_MEMORY = 4, AGAIN = 5 };
 enum warning { SOURCE_ENDED = 1, SCAN_ENDED = 2, DATA_CORRUPT = 4 };
 
 struct jpeg_report {
@@ -31,6 +33,7 @@ struct failure {
 struct progress {
   struct jpeg_progress_mgr base;
   int max_scans;
+  struct entropy *entropy; /* to be installed before the first coefficient is read; or none */
 };
 
 static void leave(j_common_ptr info, enum status status) {
@@ -73,6 +76,16 @@ static void count_scans(j_common_ptr info) {
     leave(info, TOO_MANY_SCANS);
 }
 
+/* `jpeg_read_coefficients` reports progress between the start of the scan and its first byte. */
+static void install_and_count(j_common_ptr info) {
+  struct progress *progress = (struct progress *)info->progress;
+  if (progress->entropy != NULL) mllmrisk_entropy_install((j_decompress_ptr)info, progress->entropy);
+  progress->entropy = NULL;
+  count_scans(info);
+}
+
+static void start_again(j_decompress_ptr info) { leave((j_common_ptr)info, AGAIN); }
+
 /* Whether every coefficient of a progressive image came with its last bit. */
 static int is_complete(j_decompress_ptr info) {
   int c, k;
@@ -87,11 +100,16 @@ struct session {
   struct jpeg_decompress_struct info;
   struct failure failure;
   struct progress progress;
+  struct entropy entropy;
 };
 
 /* Makes errors of what follows come back through `failure.escape`, which the caller sets next. */
 static void prepare(struct session *session, int max_scans, struct jpeg_report *report) {
-  memset(session, 0, sizeof *session);
+  memset(session, 0, offsetof(struct session, entropy));
+  memset(&session->entropy, 0, offsetof(struct entropy, dc_tables));
+  memset(session->entropy.dc_codes, 0, sizeof session->entropy.dc_codes);
+  memset(session->entropy.ac_codes, 0, sizeof session->entropy.ac_codes);
+  session->entropy.give_up = start_again;
   report->status = FAILED;
   report->warnings = 0;
   report->message[0] = '\0';
@@ -125,10 +143,8 @@ static void succeed(struct session *session) {
   jpeg_destroy_decompress(info);
 }
 
-/* Decodes `data` into `out`: `height` rows of `width * channels` bytes, RGB for 3 channels, the stored (for Adobe files
- * inverted) CMYK for 4. The caller has read the frame header; `OTHER_SIZE` says that libjpeg read another one. */
-void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32_t width, uint32_t height,
-                          uint32_t channels, size_t max_memory, int32_t max_scans, struct jpeg_report *report) {
+static void decode(const uint8_t *data, size_t size, uint8_t *out, uint32_t width, uint32_t height, uint32_t channels,
+                   size_t max_memory, int32_t max_scans, int fast, struct jpeg_report *report) {
   struct session session;
   j_decompress_ptr info = &session.info;
   const size_t stride = (size_t)width * channels;
@@ -142,6 +158,7 @@ void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32
   if ((info->num_components == 4) != (channels == 4)) leave((j_common_ptr)info, OTHER_SIZE);
   info->out_color_space = channels == 4 ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(info);
+  if (fast) mllmrisk_entropy_install(info, &session.entropy);
   if (info->output_width != width || info->output_height != height || info->output_components != (int)channels)
     leave((j_common_ptr)info, OTHER_SIZE);
   while (info->output_scanline < height) {
@@ -154,6 +171,14 @@ void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32
   succeed(&session);
 }
 
+/* Decodes `data` into `out`: `height` rows of `width * channels` bytes, RGB for 3 channels, the stored (for Adobe files
+ * inverted) CMYK for 4. The caller has read the frame header; `OTHER_SIZE` says that libjpeg read another one. */
+void mllmrisk_jpeg_decode(const uint8_t *data, size_t size, uint8_t *out, uint32_t width, uint32_t height,
+                          uint32_t channels, size_t max_memory, int32_t max_scans, struct jpeg_report *report) {
+  decode(data, size, out, width, height, channels, max_memory, max_scans, 1, report);
+  if (report->status == AGAIN) decode(data, size, out, width, height, channels, max_memory, max_scans, 0, report);
+}
+
 struct jpeg_component {
   int16_t *values; /* blocks_y * blocks_x * 64, of the caller */
   uint32_t blocks_x;
@@ -161,11 +186,9 @@ struct jpeg_component {
   uint16_t quantisation[DCTSIZE2];
 };
 
-/* Copies the quantised coefficients, in natural order, and the tables that they were quantised with. The caller has
- * read the frame header; `OTHER_SIZE` says that libjpeg counts other blocks. */
-void mllmrisk_jpeg_coefficients(const uint8_t *data, size_t size, uint32_t width, uint32_t height,
-                                struct jpeg_component *components, uint32_t count, size_t max_memory,
-                                int32_t max_scans, struct jpeg_report *report) {
+static void copy_coefficients(const uint8_t *data, size_t size, uint32_t width, uint32_t height,
+                              struct jpeg_component *components, uint32_t count, size_t max_memory, int32_t max_scans,
+                              int fast, struct jpeg_report *report) {
   struct session session;
   j_decompress_ptr info = &session.info;
   jvirt_barray_ptr *arrays;
@@ -179,6 +202,10 @@ void mllmrisk_jpeg_coefficients(const uint8_t *data, size_t size, uint32_t width
   }
   read_header(&session, data, size, width, height, max_memory);
   if ((uint32_t)info->num_components != count) leave((j_common_ptr)info, OTHER_SIZE);
+  if (fast) {
+    session.progress.entropy = &session.entropy;
+    session.progress.base.progress_monitor = install_and_count;
+  }
   arrays = jpeg_read_coefficients(info);
   for (c = 0; c < count; c++) {
     const jpeg_component_info *from = &info->comp_info[c];
@@ -193,4 +220,14 @@ void mllmrisk_jpeg_coefficients(const uint8_t *data, size_t size, uint32_t width
     }
   }
   succeed(&session);
+}
+
+/* Copies the quantised coefficients, in natural order, and the tables that they were quantised with. The caller has
+ * read the frame header; `OTHER_SIZE` says that libjpeg counts other blocks. */
+void mllmrisk_jpeg_coefficients(const uint8_t *data, size_t size, uint32_t width, uint32_t height,
+                                struct jpeg_component *components, uint32_t count, size_t max_memory,
+                                int32_t max_scans, struct jpeg_report *report) {
+  copy_coefficients(data, size, width, height, components, count, max_memory, max_scans, 1, report);
+  if (report->status == AGAIN)
+    copy_coefficients(data, size, width, height, components, count, max_memory, max_scans, 0, report);
 }
