@@ -48,29 +48,32 @@ struct File<'a> {
     other_bytes: u64,
 }
 
-/// The first chunk, named, its checksum, and what follows.
-fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], Checked<'_>, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (named, rest) = rest.split_at_checked(4 + u32::from_be_bytes(*length) as usize)?;
-    let (checksum, rest) = rest.split_first_chunk::<4>()?;
-    let (name, body) = named.split_first_chunk::<4>()?;
-    Some((name, body, Checked { named, checksum: u32::from_be_bytes(*checksum) }, rest))
-}
-
-struct Checked<'a> {
+struct Chunk<'a> {
+    name: &'a [u8; 4],
+    body: &'a [u8],
+    /// Name and body: what the checksum is of.
     named: &'a [u8],
     checksum: u32,
 }
 
-impl Checked<'_> {
+impl Chunk<'_> {
     fn is_right(&self) -> bool {
         crc32fast::hash(self.named) == self.checksum
     }
 }
 
+/// The first chunk, and what follows.
+fn chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (named, rest) = rest.split_at_checked((u32::from_be_bytes(*length) as usize).checked_add(4)?)?;
+    let (checksum, rest) = rest.split_first_chunk::<4>()?;
+    let (name, body) = named.split_first_chunk::<4>()?;
+    Some((Chunk { name, body, named, checksum: u32::from_be_bytes(*checksum) }, rest))
+}
+
 fn read(bytes: &[u8]) -> Option<File<'_>> {
-    let (b"IHDR", header, check, mut rest) = chunk(bytes.strip_prefix(SIGNATURE)?)? else { return None };
-    let (size, kind) = header.split_first_chunk::<8>()?;
+    let (header, mut rest) = chunk(bytes.strip_prefix(SIGNATURE)?)?;
+    let (size, kind) = header.body.split_first_chunk::<8>()?;
     // Depth, colour, compression, filters, interlacing.
     let channels = match kind {
         [8, 0, 0, 0, 0] => 1,
@@ -81,7 +84,7 @@ fn read(bytes: &[u8]) -> Option<File<'_>> {
     };
     let [w0, w1, w2, w3, h0, h1, h2, h3] = *size;
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    if width == 0 || height == 0 || !check.is_right() {
+    if header.name != b"IHDR" || !header.is_right() || width == 0 || height == 0 {
         return None;
     }
     let mut file = File { width, height, channels, data: Vec::new(), other_bytes: 0 };
@@ -91,13 +94,13 @@ fn read(bytes: &[u8]) -> Option<File<'_>> {
         if !file.data.is_empty() && name != b"IDAT" {
             return Some(file);
         }
-        let (name, body, check, after) = chunk(rest)?;
-        match name {
-            b"IDAT" if check.is_right() => file.data.push(body),
+        let (found, after) = chunk(rest)?;
+        match found.name {
+            b"IDAT" if found.is_right() => file.data.push(found.body),
             // A critical chunk, or one that makes an animation of the file.
             [first, ..] if first & 0x20 == 0 => return None,
             b"acTL" | b"fcTL" | b"fdAT" => return None,
-            _ => file.other_bytes += body.len() as u64,
+            _ => file.other_bytes += found.body.len() as u64,
         }
         rest = after;
     }
