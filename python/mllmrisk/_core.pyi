@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "build_info",
     "canonical_chain",
+    "dct_coefficients",
     "decode",
     "describe_features",
     "describe_statistics",
@@ -52,6 +53,9 @@ __version__: str
 def decode(
     source: bytes | str, orient: bool = False, limits: tuple[int, int, int] | None = None
 ) -> npt.NDArray[np.uint8]: ...
+def dct_coefficients(
+    source: bytes | str, limits: tuple[int, int, int] | None = None
+) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint16], tuple[int, int]]]: ...
 def probe(source: bytes | str, limits: tuple[int, int, int] | None = None) -> dict[str, Any]: ...
 def build_info() -> dict[str, Any]: ...
 def encode(array: npt.NDArray[np.uint8], spec: str) -> bytes: ...

@@ -134,6 +134,39 @@ def decode(source: Source, *, orient: bool = False, limits: Limits | None = None
     return _core.decode(_plain(source), orient, limits)
 
 
+class Coefficients(NamedTuple):
+    """The quantised DCT coefficients of one colour component, as a JPEG file stores them."""
+
+    values: npt.NDArray[np.int16]
+    """`(blocks_y, blocks_x, 8, 8)`: block, vertical frequency, horizontal frequency; `[..., 0, 0]` is the DC."""
+    quantisation: npt.NDArray[np.uint16]
+    """`(8, 8)` steps: `values * quantisation` is the orthonormal DCT of the samples (0 to 255) less 128."""
+    sampling: tuple[int, int]
+    """Horizontal and vertical sampling factors: `(2, 2)` of luma beside `(1, 1)` of chroma is 4:2:0."""
+
+
+def dct_coefficients(source: Source, *, limits: Limits | None = None) -> list[Coefficients]:
+    """Reads the DCT coefficients of a JPEG file; no pixel is decoded.
+
+    They tell how a file was compressed: a second compression, a spliced region, the tables of a camera. Whether it was
+    compressed they tell too: a detector whose real images are JPEG and whose generated ones were PNG learns the
+    format from them and nothing else. Forensic features must not start here unless all images have passed the same
+    chain (`mllmrisk.perturb`).
+
+    Args:
+        source: the file's bytes, or its path.
+        limits: what the input may ask for; `Limits()` if none. Memory is 4 bytes a coefficient.
+
+    Returns:
+        The components in the file's order: Y, Cb, Cr; Y alone; or the four of CMYK. Blocks that only pad an MCU are
+        left out; those that only the edge of the image touches are whole.
+
+    Raises:
+        ImageError: the input is no JPEG (`unsupported`), or gives no image; `code` says why in one word.
+    """
+    return [Coefficients(*component) for component in _core.dct_coefficients(_plain(source), limits)]
+
+
 def probe(source: Source, *, limits: Limits | None = None) -> Container:
     """Reads what a container says of itself, without decoding a pixel.
 

@@ -27,6 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use encode::{Encoding, Subsampling, encode};
 pub use format::Format;
+pub use jpeg::Coefficients;
 pub use orient::Orientation;
 pub use probe::{JpegFacts, Mode, Probe, Text};
 
@@ -82,6 +83,15 @@ pub fn decode_part(input: &Input<'_>, limits: &Limits, part: impl FnOnce(u32, u3
     match source.format {
         Format::Jpeg => guarded(&source, || jpeg::decode_part(&source, part)),
         _ => decode(input, limits, false),
+    }
+}
+
+/// Reads the quantised DCT coefficients of a JPEG file, one [`Coefficients`] a colour component; no pixel is decoded.
+pub fn coefficients(input: &Input<'_>, limits: &Limits) -> Result<Vec<Coefficients>> {
+    let source = Source::open(input, limits)?;
+    match source.format {
+        Format::Jpeg => guarded(&source, || jpeg::coefficients(&source)),
+        _ => Err(source.unsupported("DCT coefficients")),
     }
 }
 
@@ -158,12 +168,18 @@ impl<'a> Source<'a> {
 
     /// Checks the size that a header states, and `extra` bytes of decoder memory beside the RGB pixels.
     fn admit(&self, width: u32, height: u32, extra: u64) -> Result<()> {
+        let pixels = u64::from(width) * u64::from(height);
+        self.admit_bytes(width, height, pixels.saturating_mul(3).saturating_add(extra))
+    }
+
+    /// Checks the size that a header states, and the bytes of memory that all of its decoding takes.
+    fn admit_bytes(&self, width: u32, height: u32, memory: u64) -> Result<()> {
         if width == 0 || height == 0 {
             return Err(self.corrupt(format!("its size is {width}x{height}")));
         }
         let pixels = u64::from(width) * u64::from(height);
         limit(self.name, "pixels", pixels, self.limits.pixels)?;
-        limit(self.name, "memory", pixels.saturating_mul(3).saturating_add(extra), self.limits.memory)
+        limit(self.name, "memory", memory, self.limits.memory)
     }
 
     fn corrupt(&self, detail: impl Display) -> Error {

@@ -38,6 +38,31 @@ pub(super) fn decode_part(source: &Source<'_>, part: impl FnOnce(u32, u32) -> Op
     Image::from_rgb(width, height, if four { rgb_from_stored_cmyk(data) } else { data })
 }
 
+/// The quantised DCT coefficients of one colour component, as a JPEG file stores them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coefficients {
+    /// Columns of 8x8 blocks.
+    pub blocks_x: u32,
+    /// Rows of blocks.
+    pub blocks_y: u32,
+    /// `blocks_y * blocks_x * 64` values, block after block, each row by row: first the DC, to its right the horizontal
+    /// frequencies.
+    pub values: Vec<i16>,
+    /// The quantisation step of each frequency, row by row: a value times its step is the DCT of the samples less 128.
+    pub quantisation: [u16; 64],
+    /// Horizontal and vertical sampling factors.
+    pub sampling: (u8, u8),
+}
+
+/// The coefficients of every component; the same files as [`decode`].
+pub(super) fn coefficients(source: &Source<'_>) -> Result<Vec<Coefficients>> {
+    let header = header::read(source)?;
+    supported(source, &header)?;
+    // libjpeg holds them all, and the copies are as large; pixels there are none.
+    source.admit_bytes(header.width, header.height, header.coefficient_bytes().saturating_mul(2))?;
+    ffi::coefficients(source, &header, MAX_SCANS)
+}
+
 /// Four-component files store inverted ink (Adobe's habit), as Pillow assumes of all of them.
 fn rgb_from_stored_cmyk(mut data: Vec<u8>) -> Vec<u8> {
     for value in &mut data {
