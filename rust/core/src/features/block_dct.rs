@@ -362,3 +362,52 @@ impl Feature for Family {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BlockDct, LOW, MAGNITUDES, MIDDLE, Plane};
+
+    /// Orthonormal coefficient `8 * v + u` of the block at (`top`, `left`), from the definition.
+    fn coefficient(plane: &Plane<u8>, top: usize, left: usize, k: usize) -> f64 {
+        let basis = |k: usize, x: usize| {
+            let scale = if k == 0 { 0.125_f64.sqrt() } else { 0.5 };
+            scale * (std::f64::consts::PI * k as f64 * (2 * x + 1) as f64 / 16.0).cos()
+        };
+        let places = (0..8).flat_map(|y| (0..8).map(move |x| (y, x)));
+        places.map(|(y, x)| f64::from(plane.row(top + y)[left + x]) * basis(k / 8, y) * basis(k % 8, x)).sum()
+    }
+
+    /// Counts and sums of 25 × 12 blocks, some contrasts beyond what bits count, against the definition.
+    #[test]
+    fn agrees_with_the_definition() {
+        let (width, height) = (203, 101);
+        let sample = |i: usize| {
+            let noise = (i as u32).wrapping_mul(2_654_435_761) >> 24;
+            (if (i / 40) % 3 == 0 { noise } else { 100 + noise / 16 }) as u8
+        };
+        let plane = Plane { width, height, data: (0..width * height).map(sample).collect() };
+        let sums = BlockDct::of(&plane);
+        let blocks: Vec<_> = (0..height / 8).flat_map(|y| (0..width / 8).map(move |x| (8 * y, 8 * x))).collect();
+        let mut counts = [vec![0_u32; MAGNITUDES], vec![0; MAGNITUDES]];
+        for k in 1..64 {
+            let values: Vec<f64> = blocks.iter().map(|&(y, x)| coefficient(&plane, y, x, k).abs()).collect();
+            let logarithm: f64 = values.iter().map(|c| (c + 0.1).ln()).sum();
+            let fourth: f64 = values.iter().map(|c| c.powi(4)).sum();
+            let small = values.iter().filter(|&&c| c < 0.6).count();
+            assert!((sums.absolute[k] / values.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{k}");
+            assert!((sums.fourth[k] / fourth - 1.0).abs() < 1e-5, "{k}");
+            assert!((sums.logarithm[k] - logarithm).abs() < 1e-3 * blocks.len() as f64, "{k}");
+            assert!((sums.small[k] - small as f64).abs() <= 1.0, "{k}");
+            for (band, frequencies) in counts.iter_mut().zip([&LOW[..], &MIDDLE[..]]) {
+                if frequencies.contains(&k) {
+                    values.iter().for_each(|c| band[((c + 0.47) as usize).min(MAGNITUDES - 1)] += 1);
+                }
+            }
+        }
+        for (counted, expected) in sums.magnitudes.iter().zip(&counts) {
+            let moved: u32 = counted.iter().zip(expected).map(|(&a, &b)| a.abs_diff(b)).sum();
+            // A value within rounding of a border may stand on either side of it.
+            assert!(moved <= 4, "{moved} of {}", expected.iter().sum::<u32>());
+        }
+    }
+}
