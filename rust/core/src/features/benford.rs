@@ -46,7 +46,7 @@ impl Feature for Family {
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let magnitudes = &planes.block_dct().magnitudes;
         let mut values = Vec::with_capacity(out.len());
-        for counts in magnitudes.iter() {
+        for counts in magnitudes {
             let mut below = vec![0.0; MAGNITUDES + 1];
             for (magnitude, &count) in counts.iter().enumerate().skip(1) {
                 below[magnitude + 1] = below[magnitude] + f64::from(count);

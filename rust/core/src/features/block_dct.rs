@@ -383,7 +383,7 @@ mod tests {
         let (width, height) = (203, 101);
         let sample = |i: usize| {
             let noise = (i as u32).wrapping_mul(2_654_435_761) >> 24;
-            (if (i / 40) % 3 == 0 { noise } else { 100 + noise / 16 }) as u8
+            (if (i / 40).is_multiple_of(3) { noise } else { 100 + noise / 16 }) as u8
         };
         let plane = Plane { width, height, data: (0..width * height).map(sample).collect() };
         let sums = BlockDct::of(&plane);
@@ -400,7 +400,9 @@ mod tests {
             assert!((sums.small[k] - small as f64).abs() <= 1.0, "{k}");
             for (band, frequencies) in counts.iter_mut().zip([&LOW[..], &MIDDLE[..]]) {
                 if frequencies.contains(&k) {
-                    values.iter().for_each(|c| band[((c + 0.47) as usize).min(MAGNITUDES - 1)] += 1);
+                    for c in &values {
+                        band[((c + 0.47) as usize).min(MAGNITUDES - 1)] += 1;
+                    }
                 }
             }
         }

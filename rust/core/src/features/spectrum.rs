@@ -39,7 +39,9 @@ fn tables() -> &'static Tables {
         let (ring, angle) = (std::array::from_fn(ring), std::array::from_fn(angle));
         let sizes = |bins: &[u8; SIDE * SIDE]| {
             let mut sizes = [0; SIDE];
-            bins.iter().for_each(|&bin| sizes[usize::from(bin)] += 1);
+            for &bin in bins {
+                sizes[usize::from(bin)] += 1;
+            }
             sizes
         };
         Tables { ring_size: sizes(&ring), angle_size: sizes(&angle), ring, angle }

@@ -48,14 +48,10 @@ pub fn mean_power<T: Sample>(plane: &Plane<T>) -> Power {
     flush(&mut lanes, &mut sum);
     let energy = window.iter().map(|w| f64::from(w * w)).sum::<f64>().powi(2);
     let scale = 1.0 / (2.0 * energy * (ys.len() * xs.len()) as f64);
-    let mut power = Box::new([0.0; AREA]);
-    for v in 0..SIDE {
-        let mirrored = (SIDE - v) % SIDE;
-        for u in 0..SIDE {
-            power[v * SIDE + u] = (sum[at(v, u)] + sum[at(mirrored, (SIDE - u) % SIDE)]) * scale;
-        }
-    }
-    power
+    Power::new(std::array::from_fn(|k| {
+        let (v, u) = (k / SIDE, k % SIDE);
+        (sum[at(v, u)] + sum[at((SIDE - v) % SIDE, (SIDE - u) % SIDE)]) * scale
+    }))
 }
 
 /// Adds the power of one or two tiles, twice, to `sum`: their spectra in the order of [`at`].
@@ -320,7 +316,7 @@ mod tests {
         let data = (0..width * height).map(|i: usize| sample((i as u32).wrapping_mul(2_654_435_761) >> 16)).collect();
         let plane = Plane { width, height, data };
         for second in [Some((5, 83)), None] {
-            let mut sums = [[0.0_f32; AREA]; 2];
+            let mut sums = [0, 1].map(|_| Box::new([0.0_f32; AREA]));
             add_pair(&plane, (16, 1), second, &window(), &mut Work::new(), &mut sums[0]);
             add_pair_anywhere(&plane, (16, 1), second, &window(), &mut Work::new(), &mut sums[1]);
             // Rounding moves amplitudes by as much at every frequency, the faint ones too.

@@ -6,6 +6,7 @@
 //! compiler makes gathers and scatters of the same thing written as loops.
 
 #![allow(unsafe_code)] // intrinsics: loads and stores through raw pointers, and calls that detection has made sound
+#![allow(clippy::large_types_passed_by_value)] // eight pairs of registers, always inlined
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm256_castpd_ps, _mm256_loadu_si256, _mm256_storeu_ps, _mm512_add_epi32,
@@ -61,6 +62,7 @@ impl Available {
 
     /// Adds |Z(k)|² of Z = A + iB to `sum`, in the order of [`super::fft`]; A and B are the windowed tiles `first` and
     /// `second`, given from their first sample on, rows `stride` apart.
+    #[allow(clippy::unused_self)] // the proof is in having it
     pub(super) fn add_pair<T: Widen>(
         self,
         first: &[T],
