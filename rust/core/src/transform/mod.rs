@@ -12,6 +12,8 @@ pub mod colour;
 pub mod dct;
 pub mod elementary;
 pub mod fft;
+#[cfg(target_arch = "x86_64")]
+mod fft_avx512;
 pub mod filters;
 pub mod interpolate;
 pub mod lanes;
