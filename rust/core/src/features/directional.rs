@@ -123,8 +123,9 @@ mod tests {
             for (a, b) in vectors.as_flattened().iter().zip(rows.as_flattened_mut()) {
                 b.finish();
                 assert_eq!((a.count, a.absolute, a.zeros), (b.count, b.absolute, b.zeros));
-                assert!((a.square - b.square).abs() <= 1e-6 * b.square);
-                assert!((a.fourth - b.fourth).abs() <= 1e-5 * b.fourth);
+                // Rows add up to 1,024 values in single precision, with an error of 6e-8 each.
+                assert!((a.square - b.square).abs() <= 1e-4 * b.square);
+                assert!((a.fourth - b.fourth).abs() <= 1e-4 * b.fourth);
             }
         }
     }
