@@ -74,7 +74,7 @@ fn by_vectors(channel: &Plane<u8>, width: usize, height: usize) -> Option<Sums> 
         }
     }
     let [even, even_alternating, odd, odd_alternating, square] = totals.map(|total| total as f64);
-    let columns = |sum: f64, alternating: f64| [(sum + alternating) / 2.0, (sum - alternating) / 2.0];
+    let columns = |sum: f64, alternating: f64| [0.5 * (sum + alternating), 0.5 * (sum - alternating)];
     Some(Sums { parities: [columns(even, even_alternating), columns(odd, odd_alternating)], square })
 }
 

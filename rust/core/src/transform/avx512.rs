@@ -145,11 +145,15 @@ fn difference_sums_of(plane: &[u8], window: Window, step: usize) -> [[f64; 4]; 2
             for ((b, h), a) in before.iter().zip(here).zip(after) {
                 add_differences(&mut orders, bytes(b), bytes(h), bytes(a));
             }
-            orders.iter_mut().for_each(|order| order.settle());
+            for order in &mut orders {
+                order.settle();
+            }
         }
         if !here_rest.is_empty() {
             add_differences(&mut orders, few_bytes(before_rest), few_bytes(here_rest), few_bytes(after_rest));
-            orders.iter_mut().for_each(|order| order.settle());
+            for order in &mut orders {
+                order.settle();
+            }
         }
     }
     let beside = (window.width.next_multiple_of(BYTES) - window.width) * window.height;
@@ -199,7 +203,9 @@ fn block_sums_of(plane: &[u8], window: Window) -> [[f64; 4]; 3] {
                     (top.split_at(top.len().min(BYTES)), bottom.split_at(bottom.len().min(BYTES)));
                 add_blocks(&mut orders, [t0, t1].map(|row| first_bytes(row)), [b0, b1].map(|row| first_bytes(row)));
             }
-            orders.iter_mut().for_each(|order| order.settle());
+            for order in &mut orders {
+                order.settle();
+            }
         }
     }
     let beside = (window.width.next_multiple_of(PAIR) - window.width) / 2 * (window.height / 2);
