@@ -8,16 +8,16 @@ use super::plan::Plan;
 use super::simd::{Lanes, floats, floats_mut};
 use crate::transform::lanes::{window, window_mut};
 
-/// Transforms columns `range` of the rows of `width` numbers in `data`; the inverse where `INVERSE`, without 1 / n.
+/// Transforms the first `count` columns of the rows of `width` numbers in `data`; the inverse where `INVERSE`, without 1 / n.
 pub(super) fn transform<const INVERSE: bool>(
     plan: &Plan,
     data: &mut [Complex32],
     width: usize,
-    range: std::ops::Range<usize>,
+    count: usize,
     (lines, spare): (&mut [Line], &mut [Line]),
 ) {
-    for left in range.clone().step_by(SIGNALS) {
-        let columns = SIGNALS.min(range.end - left);
+    for left in (0..count).step_by(SIGNALS) {
+        let columns = SIGNALS.min(count - left);
         load::<INVERSE>(plan, Columns { rows: floats(data), width, left, columns }, lines);
         finish::<INVERSE>(plan, lines, spare, &mut Columns { rows: floats_mut(data), width, left, columns });
     }
@@ -37,12 +37,7 @@ fn load<const INVERSE: bool>(plan: &Plan, from: Columns<&[f32]>, lines: &mut [Li
 }
 
 /// All passes but the first over `lines`, the last one into `columns`.
-fn finish<const INVERSE: bool>(
-    plan: &Plan,
-    lines: &mut [Line],
-    spare: &mut [Line],
-    columns: &mut Columns<&mut [f32]>,
-) {
+fn finish<const INVERSE: bool>(plan: &Plan, lines: &mut [Line], spare: &mut [Line], columns: &mut Columns<&mut [f32]>) {
     let last = plan.stages.len() - 1;
     let stage = &plan.stages[last];
     if let Some(bluestein) = &plan.bluestein {

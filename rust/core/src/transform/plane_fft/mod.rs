@@ -19,12 +19,15 @@ mod rows;
 mod simd;
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use rustfft::num_complex::Complex32;
 
 use passes::{Line, SIGNALS};
 use plan::{Plan, plan};
 pub use rows::Sample;
+
+use crate::error::{Error, Result};
 
 /// Half of the spectrum of a real plane: the other half is its conjugate.
 #[derive(Debug, Clone)]
@@ -44,22 +47,8 @@ pub struct Spectrum {
 pub fn forward<T: Sample>(plane: &[T], width: usize) -> Spectrum {
     assert!(!plane.is_empty() && plane.len().is_multiple_of(width), "a plane is whole rows");
     let (height, across) = (plane.len() / width, rows::across(width));
-    let (horizontal, vertical) = (plan(width), plan(height));
     let mut data = vec![Complex32::default(); across * height];
-    with_scratch(&horizontal, &vertical, |lines, spare| {
-        let lines_across = &mut lines[..horizontal.lines()];
-        for (real, spectra) in plane.chunks(rows::ROWS * width).zip(data.chunks_mut(rows::ROWS * across)) {
-            rows::load(&horizontal, real, lines_across);
-            horizontal.transform(lines_across, spare);
-            rows::unpack(&horizontal, lines_across, spectra);
-        }
-        let lines_down = &mut lines[..vertical.lines()];
-        let columns = if rows::is_packed(width) { across - 1 } else { across };
-        columns::transform::<false>(&vertical, &mut data, across, 0..columns, (lines_down, spare));
-    });
-    if rows::is_packed(width) {
-        part_ends(&mut data, across);
-    }
+    forward_into(plane, width, &mut data);
     Spectrum { width, height, data }
 }
 
@@ -70,26 +59,116 @@ pub fn forward<T: Sample>(plane: &[T], width: usize) -> Spectrum {
 /// Where the fields of `spectrum` do not fit each other.
 pub fn inverse(spectrum: Spectrum) -> Vec<f32> {
     let Spectrum { width, height, mut data } = spectrum;
-    let across = rows::across(width);
-    assert!(width * height > 0 && data.len() == across * height, "half a spectrum of {width}x{height}");
+    assert!(width * height > 0 && data.len() == rows::across(width) * height, "half a spectrum of {width}x{height}");
+    let mut plane = vec![0.0; width * height];
+    inverse_into(&mut data, width, &mut plane);
+    plane
+}
+
+/// [`forward`] of planes of `height` rows one after the other, up to `threads` at once.
+///
+/// # Panics
+/// Where `planes` is not whole planes.
+pub fn forward_many<T: Sample>(
+    planes: &[T],
+    (height, width): (usize, usize),
+    threads: usize,
+) -> Result<Vec<Complex32>> {
+    let (area, half) = areas(height, width, threads)?;
+    assert!(planes.len().is_multiple_of(area), "planes of {width}x{height}");
+    let mut data = vec![Complex32::default(); planes.len() / area * half];
+    share(threads, planes.chunks(area).zip(data.chunks_mut(half)).collect(), |(plane, spectrum)| {
+        forward_into(plane, width, spectrum);
+    });
+    Ok(data)
+}
+
+/// [`inverse`] of spectra one after the other, up to `threads` at once.
+///
+/// # Panics
+/// Where `spectra` is not whole spectra.
+pub fn inverse_many(mut spectra: Vec<Complex32>, (height, width): (usize, usize), threads: usize) -> Result<Vec<f32>> {
+    let (area, half) = areas(height, width, threads)?;
+    assert!(spectra.len().is_multiple_of(half), "half spectra of {width}x{height}");
+    let mut planes = vec![0.0; spectra.len() / half * area];
+    share(threads, spectra.chunks_mut(half).zip(planes.chunks_mut(area)).collect(), |(spectrum, plane)| {
+        inverse_into(spectrum, width, plane);
+    });
+    Ok(planes)
+}
+
+/// Values of a plane and of its half spectrum.
+fn areas(height: usize, width: usize, threads: usize) -> Result<(usize, usize)> {
+    if threads == 0 {
+        return Err(Error::argument("threads", "0 is less than 1"));
+    }
+    if height == 0 || width == 0 {
+        return Err(Error::argument("shape", format!("a plane of {height} rows of {width} has no transform")));
+    }
+    // Places in a transform are 32-bit numbers.
+    if height.max(width) >= 1 << 30 {
+        return Err(Error::argument("shape", format!("{height} rows of {width} are too long")));
+    }
+    Ok((height * width, height * rows::across(width)))
+}
+
+/// Does `work` on all `parts`, on up to `threads` threads that live no longer.
+fn share<T: Send>(threads: usize, parts: Vec<T>, work: impl Fn(T) + Sync) {
+    let threads = threads.min(parts.len());
+    if threads <= 1 {
+        return parts.into_iter().for_each(work);
+    }
+    let queue = Mutex::new(parts.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let until_empty = || {
+        while let Some(part) = next() {
+            work(part);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(until_empty);
+        }
+        until_empty();
+    });
+}
+
+fn forward_into<T: Sample>(plane: &[T], width: usize, data: &mut [Complex32]) {
+    let (height, across) = (plane.len() / width, rows::across(width));
+    let (horizontal, vertical) = (plan(width), plan(height));
+    let columns = if rows::is_packed(width) { across - 1 } else { across };
+    with_scratch(&horizontal, &vertical, |lines, spare| {
+        let signals = &mut lines[..horizontal.lines()];
+        for (real, spectra) in plane.chunks(rows::ROWS * width).zip(data.chunks_mut(rows::ROWS * across)) {
+            rows::load(&horizontal, real, signals);
+            horizontal.transform(signals, spare);
+            rows::unpack(&horizontal, signals, spectra);
+        }
+        columns::transform::<false>(&vertical, data, across, columns, (&mut lines[..vertical.lines()], spare));
+    });
+    if rows::is_packed(width) {
+        part_ends(data, across);
+    }
+}
+
+/// `data` is used up.
+fn inverse_into(data: &mut [Complex32], width: usize, plane: &mut [f32]) {
+    let (height, across) = (plane.len() / width, rows::across(width));
     let (horizontal, vertical) = (plan(width), plan(height));
     if rows::is_packed(width) {
-        join_ends(&mut data, across);
+        join_ends(data, across);
     }
-    let mut plane = vec![0.0; width * height];
-    let scale = 1.0 / (width * height) as f32;
+    let columns = if rows::is_packed(width) { across - 1 } else { across };
+    let scale = 1.0 / plane.len() as f32;
     with_scratch(&horizontal, &vertical, |lines, spare| {
-        let lines_down = &mut lines[..vertical.lines()];
-        let columns = if rows::is_packed(width) { across - 1 } else { across };
-        columns::transform::<true>(&vertical, &mut data, across, 0..columns, (lines_down, spare));
-        let lines_across = &mut lines[..horizontal.lines()];
+        columns::transform::<true>(&vertical, data, across, columns, (&mut lines[..vertical.lines()], spare));
+        let signals = &mut lines[..horizontal.lines()];
         for (spectra, real) in data.chunks(rows::ROWS * across).zip(plane.chunks_mut(rows::ROWS * width)) {
-            rows::pack(&horizontal, spectra, lines_across);
-            horizontal.transform(lines_across, spare);
-            rows::store(&horizontal, lines_across, scale, real);
+            rows::pack(&horizontal, spectra, signals);
+            horizontal.transform(signals, spare);
+            rows::store(&horizontal, signals, scale, real);
         }
     });
-    plane
 }
 
 /// The inverse transform, in place, of a full square spectrum `[v * side + u]` of a complex plane, not normalised: the
@@ -98,9 +177,9 @@ pub fn inverse_square(data: &mut [Complex32], side: usize) {
     let plan = plan(side);
     with_scratch(&plan, &plan, |lines, spare| {
         let lines = &mut lines[..plan.lines()];
-        columns::transform::<true>(&plan, data, side, 0..side, (&mut *lines, &mut *spare));
+        columns::transform::<true>(&plan, data, side, side, (&mut *lines, &mut *spare));
         transpose(data, side);
-        columns::transform::<true>(&plan, data, side, 0..side, (lines, spare));
+        columns::transform::<true>(&plan, data, side, side, (lines, spare));
     });
 }
 
@@ -168,7 +247,7 @@ fn with_scratch(horizontal: &Plan, vertical: &Plan, work: impl FnOnce(&mut [Line
 mod tests {
     use rustfft::num_complex::Complex64;
 
-    use super::{forward, inverse, inverse_square};
+    use super::{forward, forward_many, inverse, inverse_many, inverse_square};
 
     fn noise(count: usize) -> Vec<f32> {
         let mut state = 88_172_645_463_325_252_u64;
@@ -196,8 +275,22 @@ mod tests {
     }
 
     const SIZES: [(usize, usize); 16] = [
-        (1, 1), (2, 1), (1, 3), (8, 8), (31, 33), (32, 32), (34, 17), (48, 40), (64, 64), (70, 63), (37, 41), (74, 3),
-        (121, 26), (96, 1), (128, 37), (260, 34),
+        (1, 1),
+        (2, 1),
+        (1, 3),
+        (8, 8),
+        (31, 33),
+        (32, 32),
+        (34, 17),
+        (48, 40),
+        (64, 64),
+        (70, 63),
+        (37, 41),
+        (74, 3),
+        (121, 26),
+        (96, 1),
+        (128, 37),
+        (260, 34),
     ];
 
     #[test]
@@ -222,6 +315,18 @@ mod tests {
             let worst = plane.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 2e-6, "{width}x{height}: {worst}");
         }
+    }
+
+    #[test]
+    fn many_are_each() {
+        let (width, height) = (40, 33);
+        let planes = noise(5 * width * height);
+        let spectra = forward_many(&planes, (height, width), 3).expect("the size is right");
+        let each: Vec<_> = planes.chunks(width * height).flat_map(|plane| forward(plane, width).data).collect();
+        assert_eq!(spectra, each);
+        let again = inverse_many(spectra, (height, width), 2).expect("the size is right");
+        assert!(planes.iter().zip(&again).all(|(a, b)| (a - b).abs() < 2e-6));
+        assert_eq!(forward_many(&planes, (0, width), 1).expect_err("no rows").code(), "argument");
     }
 
     #[test]

@@ -156,7 +156,8 @@ impl<P: Place> Work for PrimePass<'_, P> {
                     butterfly::odd(&x[..radix], &stage.roots, &mut y[..radix]);
                     place.put(At { block, j, i: 0, m, radix }, from, y[0]);
                     for i in 1..radix {
-                        let value = if j == 0 { y[i] } else { y[i].times(stage.twiddles[(j - 1) * (radix - 1) + i - 1]) };
+                        let value =
+                            if j == 0 { y[i] } else { y[i].times(stage.twiddles[(j - 1) * (radix - 1) + i - 1]) };
                         place.put(At { block, j, i, m, radix }, from, value);
                     }
                 }
