@@ -1,7 +1,7 @@
 //! The 2-D transform of real planes.
 
 use mllmrisk_core::Error;
-use mllmrisk_core::transform::plane_fft::{self, Sample};
+use mllmrisk_core::transform::plane_fft::{self, Samples};
 use numpy::{Complex32, Element, IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -26,15 +26,18 @@ fn rfft2<'py>(
     }
 }
 
-fn spectra<'py, T: Sample + Element>(
+fn spectra<'py, T: Element + Copy + Sync>(
     py: Python<'py>,
     planes: &PyReadonlyArray3<'py, T>,
     threads: usize,
-) -> PyResult<Bound<'py, PyArray3<Complex32>>> {
+) -> PyResult<Bound<'py, PyArray3<Complex32>>>
+where
+    for<'a> Samples<'a>: From<&'a Vec<T>>,
+{
     let &[count, height, width] = planes.shape() else { unreachable!("three axes") };
     // A copy: the array may be written to while the interpreter is left.
     let values = planes.as_slice()?.to_vec();
-    let data = detached(py, || plane_fft::forward_many(&values, (height, width), threads))?;
+    let data = detached(py, || plane_fft::forward_many(Samples::from(&values), (height, width), threads))?;
     data.into_pyarray(py).reshape([count, height, width / 2 + 1])
 }
 

@@ -25,7 +25,7 @@ use rustfft::num_complex::Complex32;
 
 use passes::{Line, SIGNALS};
 use plan::{Plan, plan};
-pub use rows::Sample;
+pub use rows::Samples;
 
 use crate::error::{Error, Result};
 
@@ -44,8 +44,9 @@ pub struct Spectrum {
 ///
 /// # Panics
 /// Where `plane` is not whole rows, or empty.
-pub fn forward<T: Sample>(plane: &[T], width: usize) -> Spectrum {
-    assert!(!plane.is_empty() && plane.len().is_multiple_of(width), "a plane is whole rows");
+pub fn forward<'a>(plane: impl Into<Samples<'a>>, width: usize) -> Spectrum {
+    let plane = plane.into();
+    assert!(plane.len() > 0 && plane.len().is_multiple_of(width), "a plane is whole rows");
     let (height, across) = (plane.len() / width, rows::across(width));
     let mut data = vec![Complex32::default(); across * height];
     forward_into(plane, width, &mut data);
@@ -69,11 +70,7 @@ pub fn inverse(spectrum: Spectrum) -> Vec<f32> {
 ///
 /// # Panics
 /// Where `planes` is not whole planes.
-pub fn forward_many<T: Sample>(
-    planes: &[T],
-    (height, width): (usize, usize),
-    threads: usize,
-) -> Result<Vec<Complex32>> {
+pub fn forward_many(planes: Samples<'_>, (height, width): (usize, usize), threads: usize) -> Result<Vec<Complex32>> {
     let (area, half) = areas(height, width, threads)?;
     assert!(planes.len().is_multiple_of(area), "planes of {width}x{height}");
     let mut data = vec![Complex32::default(); planes.len() / area * half];
@@ -133,7 +130,7 @@ fn share<T: Send>(threads: usize, parts: Vec<T>, work: impl Fn(T) + Sync) {
     });
 }
 
-fn forward_into<T: Sample>(plane: &[T], width: usize, data: &mut [Complex32]) {
+fn forward_into(plane: Samples<'_>, width: usize, data: &mut [Complex32]) {
     let (height, across) = (plane.len() / width, rows::across(width));
     let (horizontal, vertical) = (plan(width), plan(height));
     let columns = if rows::is_packed(width) { across - 1 } else { across };
@@ -247,7 +244,7 @@ fn with_scratch(horizontal: &Plan, vertical: &Plan, work: impl FnOnce(&mut [Line
 mod tests {
     use rustfft::num_complex::Complex64;
 
-    use super::{forward, forward_many, inverse, inverse_many, inverse_square};
+    use super::{Samples, forward, forward_many, inverse, inverse_many, inverse_square};
 
     fn noise(count: usize) -> Vec<f32> {
         let mut state = 88_172_645_463_325_252_u64;
@@ -321,12 +318,12 @@ mod tests {
     fn many_are_each() {
         let (width, height) = (40, 33);
         let planes = noise(5 * width * height);
-        let spectra = forward_many(&planes, (height, width), 3).expect("the size is right");
+        let spectra = forward_many(Samples::from(&planes), (height, width), 3).expect("the size is right");
         let each: Vec<_> = planes.chunks(width * height).flat_map(|plane| forward(plane, width).data).collect();
         assert_eq!(spectra, each);
         let again = inverse_many(spectra, (height, width), 2).expect("the size is right");
         assert!(planes.iter().zip(&again).all(|(a, b)| (a - b).abs() < 2e-6));
-        assert_eq!(forward_many(&planes, (0, width), 1).expect_err("no rows").code(), "argument");
+        assert_eq!(forward_many(Samples::from(&planes), (0, width), 1).expect_err("no rows").code(), "argument");
     }
 
     #[test]

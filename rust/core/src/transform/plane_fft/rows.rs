@@ -14,15 +14,62 @@ use crate::transform::lanes::{window, window_mut};
 /// Rows that are transformed at a time.
 pub(super) const ROWS: usize = 2 * SIGNALS;
 
-/// What a plane may be made of.
-pub trait Sample: Copy + Into<f32> + Sync {}
+/// The values of planes.
+#[derive(Clone, Copy, Debug)]
+pub enum Samples<'a> {
+    /// Any.
+    Floats(&'a [f32]),
+    /// 0 to 255.
+    Bytes(&'a [u8]),
+}
 
-impl Sample for f32 {}
-impl Sample for u8 {}
+impl<'a> From<&'a [f32]> for Samples<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::Floats(values)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Samples<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        Self::Floats(values)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Samples<'a> {
+    fn from(values: &'a [u8]) -> Self {
+        Self::Bytes(values)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Samples<'a> {
+    fn from(values: &'a Vec<u8>) -> Self {
+        Self::Bytes(values)
+    }
+}
+
+impl Samples<'_> {
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Bytes(values) => values.len(),
+        }
+    }
+
+    /// `count` values at a time; fewer come last.
+    pub(super) fn chunks(self, count: usize) -> impl Iterator<Item = Self> {
+        (0..self.len()).step_by(count).map(move |start| match self {
+            Self::Floats(values) => Self::Floats(&values[start..values.len().min(start + count)]),
+            Self::Bytes(values) => Self::Bytes(&values[start..values.len().min(start + count)]),
+        })
+    }
+}
 
 /// Up to [`ROWS`] rows of real numbers into `lines`.
-pub(super) fn load<T: Sample>(plan: &Plan, rows: &[T], lines: &mut [Line]) {
-    widest(Load { plan, rows, lines });
+pub(super) fn load(plan: &Plan, rows: Samples<'_>, lines: &mut [Line]) {
+    match rows {
+        Samples::Floats(rows) => widest(Load { plan, rows, lines }),
+        Samples::Bytes(rows) => widest(Load { plan, rows, lines }),
+    }
 }
 
 /// The spectra of the rows in `lines`, frequencies 0 to n / 2, into `rows`; where [`is_packed`], the last one is left
@@ -66,7 +113,7 @@ struct Load<'a, T> {
     lines: &'a mut [Line],
 }
 
-impl<T: Sample> Work for Load<'_, T> {
+impl<T: Copy + Into<f32>> Work for Load<'_, T> {
     #[inline(always)]
     fn run<const N: usize, V: Lanes<N>>(self) {
         let Self { plan, rows, lines } = self;
@@ -100,7 +147,7 @@ impl<T: Sample> Work for Load<'_, T> {
 }
 
 #[inline(always)]
-fn convert<const N: usize, V: Lanes<N>, T: Sample>(samples: &[T; N]) -> V {
+fn convert<const N: usize, V: Lanes<N>, T: Copy + Into<f32>>(samples: &[T; N]) -> V {
     let mut floats = [0.0; N];
     for i in 0..N {
         floats[i] = samples[i].into();
