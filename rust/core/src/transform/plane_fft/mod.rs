@@ -244,6 +244,7 @@ fn with_scratch(horizontal: &Plan, vertical: &Plan, work: impl FnOnce(&mut [Line
 mod tests {
     use rustfft::num_complex::Complex64;
 
+    use super::simd::MOST_LANES;
     use super::{Samples, forward, forward_many, inverse, inverse_many, inverse_square};
 
     fn noise(count: usize) -> Vec<f32> {
@@ -290,9 +291,18 @@ mod tests {
         (260, 34),
     ];
 
+    /// `check` for every size, with every kind of vectors that the machine has.
+    fn on_all_vectors(check: impl Fn(usize, usize)) {
+        for lanes in [16, 8, 0] {
+            MOST_LANES.set(lanes);
+            SIZES.iter().for_each(|&(width, height)| check(width, height));
+        }
+        MOST_LANES.set(16);
+    }
+
     #[test]
     fn forward_is_the_definition() {
-        for (width, height) in SIZES {
+        on_all_vectors(|width, height| {
             let plane = noise(width * height);
             let wanted = by_definition(&plane, width);
             let most = wanted.iter().map(|c| c.norm()).fold(0.0, f64::max);
@@ -301,17 +311,17 @@ mod tests {
                 let error = (Complex64::new(f64::from(found.re), f64::from(found.im)) - wanted).norm();
                 assert!(error <= 2e-6 * most, "{width}x{height} at {i}: {found} {wanted}");
             }
-        }
+        });
     }
 
     #[test]
     fn inverse_undoes_forward() {
-        for (width, height) in SIZES {
+        on_all_vectors(|width, height| {
             let plane = noise(width * height);
             let again = inverse(forward(&plane, width));
             let worst = plane.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 2e-6, "{width}x{height}: {worst}");
-        }
+        });
     }
 
     #[test]

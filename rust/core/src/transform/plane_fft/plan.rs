@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) stride: usize,
     /// First frequency of each block of the last pass; the others follow at distances of `len / radix`.
     pub(super) first: Vec<u32>,
+    /// Line of element n before [`Plan::transform`].
+    slot: Vec<u32>,
     /// Line of frequency k after [`Plan::transform`].
     place: Vec<u32>,
     pub(super) bluestein: Option<Box<Bluestein>>,
@@ -137,14 +139,15 @@ impl Plan {
         let inner = stages[0].m;
         let stride = if inner.is_multiple_of(32) && stages[0].radix > 1 { inner + 1 } else { inner };
         let last = stages.last().map_or(1, |stage| stage.radix);
+        let line = |at: usize| (at + at / inner * (stride - inner)) as u32;
+        let slot = (0..len).map(line).collect();
         let mut place = vec![0; len];
         for (block, &f) in first.iter().enumerate() {
             for q in 0..last {
-                let at = block * last + q;
-                place[f as usize + q * (len / last)] = (at + at / inner * (stride - inner)) as u32;
+                place[f as usize + q * (len / last)] = line(block * last + q);
             }
         }
-        Self { len, stages, stride, first, place, bluestein }
+        Self { len, stages, stride, first, slot, place, bluestein }
     }
 
     /// Lines that a transform works on.
@@ -160,8 +163,7 @@ impl Plan {
     /// Line of element `n` before [`Plan::transform`].
     #[inline(always)]
     pub(super) fn slot(&self, n: usize) -> usize {
-        // Only a pass of its own has a gap after its blocks.
-        if self.stride == self.stages[0].m { n } else { n + n / self.stages[0].m }
+        self.slot[n] as usize
     }
 
     /// Line of frequency `k` after [`Plan::transform`].

@@ -37,16 +37,33 @@ pub(super) trait Work {
     fn run<const N: usize, V: Lanes<N>>(self);
 }
 
+/// The widest vectors that may be used: 16, 8, or 0 for none but [`Portable`].
+#[cfg(not(test))]
+const fn most_lanes() -> usize {
+    16
+}
+
+#[cfg(test)]
+thread_local! {
+    /// So that tests see every kind of vectors that the machine has.
+    pub(super) static MOST_LANES: std::cell::Cell<usize> = const { std::cell::Cell::new(16) };
+}
+
+#[cfg(test)]
+fn most_lanes() -> usize {
+    MOST_LANES.get()
+}
+
 /// Does `work` with the machine's widest vectors.
 #[inline]
 pub(super) fn widest(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        if most_lanes() >= 16 && is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has AVX-512F.
             return unsafe { x86::avx512(work) };
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if most_lanes() >= 8 && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has AVX2 and FMA.
             return unsafe { x86::avx2(work) };
         }
