@@ -283,7 +283,7 @@ fn whole(spectrum: &Spectrum) -> Vec<Complex32> {
     let mut data = Vec::with_capacity(side * side);
     for v in 0..side {
         data.extend_from_slice(row(v));
-        data.extend(row((side - v) % side)[1..side - across + 1].iter().rev().map(Complex32::conj));
+        data.extend(row((side - v) % side)[1..=side - across].iter().rev().map(Complex32::conj));
     }
     data
 }

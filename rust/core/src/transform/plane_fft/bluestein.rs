@@ -23,7 +23,7 @@ pub(super) struct Bluestein {
 
 impl Bluestein {
     pub(super) fn new(len: usize) -> Self {
-        let inner = (2 * len - 1..).find(|&n| has_small_factors(n)).expect("there is a power of two");
+        let inner = (2 * len - 1..=4 * len).find(|&n| has_small_factors(n)).expect("there is a power of two");
         let angle = |n: usize| {
             // n² modulo 2 N: the angle of a large number has no digits left.
             let square = (n as u128 * n as u128 % (2 * len as u128)) as f64;

@@ -8,18 +8,18 @@ use super::plan::Plan;
 use super::simd::{Lanes, floats, floats_mut};
 use crate::transform::lanes::{window, window_mut};
 
-/// Transforms the first `count` columns of the rows of `width` numbers in `data`; the inverse where `INVERSE`, without 1 / n.
+/// Transforms the first `across` columns of the rows of `width` numbers in `data`; the inverse where `INVERSE`, without 1 / n.
 pub(super) fn transform<const INVERSE: bool>(
     plan: &Plan,
     data: &mut [Complex32],
     width: usize,
-    count: usize,
+    across: usize,
     (lines, spare): (&mut [Line], &mut [Line]),
 ) {
-    for left in (0..count).step_by(SIGNALS) {
-        let columns = SIGNALS.min(count - left);
-        load::<INVERSE>(plan, Columns { rows: floats(data), width, left, columns }, lines);
-        finish::<INVERSE>(plan, lines, spare, &mut Columns { rows: floats_mut(data), width, left, columns });
+    for left in (0..across).step_by(SIGNALS) {
+        let count = SIGNALS.min(across - left);
+        load::<INVERSE>(plan, Columns { rows: floats(data), width, left, count }, lines);
+        finish::<INVERSE>(plan, lines, spare, &mut Columns { rows: floats_mut(data), width, left, count });
     }
 }
 
@@ -28,7 +28,7 @@ struct Columns<D> {
     rows: D,
     width: usize,
     left: usize,
-    columns: usize,
+    count: usize,
 }
 
 /// The first pass of `plan` over `columns`, into `lines`.
@@ -64,13 +64,13 @@ struct FromRows<'a, const INVERSE: bool> {
 impl<const INVERSE: bool> Place for FromRows<'_, INVERSE> {
     #[inline(always)]
     fn take<const N: usize, V: Lanes<N>>(&self, at: At, from: usize) -> Complex<V> {
-        let Columns { rows, width, left, columns } = self.from;
+        let Columns { rows, width, left, count } = self.from;
         let start = 2 * ((at.j + at.i * at.m) * width + left);
-        let (first, second) = if columns == SIGNALS {
+        let (first, second) = if count == SIGNALS {
             let row: &[f32; 2 * SIGNALS] = window(rows, start);
             (V::load(window(row, 2 * from)), V::load(window(row, 2 * from + N)))
         } else {
-            let row = partial(&rows[start..start + 2 * columns]);
+            let row = partial(&rows[start..start + 2 * count]);
             (V::load(window(&row, 2 * from)), V::load(window(&row, 2 * from + N)))
         };
         let (re, im) = V::split(first, second);
@@ -101,7 +101,7 @@ impl<const INVERSE: bool> Place for ToRows<'_, INVERSE> {
         let (first, second) = if INVERSE { V::join(im, re) } else { V::join(re, im) };
         let row = self.first[at.block] as usize + at.i * self.step;
         let start = 2 * (row * self.to.width + self.to.left);
-        if self.to.columns == SIGNALS {
+        if self.to.count == SIGNALS {
             let row: &mut [f32; 2 * SIGNALS] = window_mut(self.to.rows, start);
             first.store(window_mut(row, 2 * from));
             second.store(window_mut(row, 2 * from + N));
@@ -109,7 +109,7 @@ impl<const INVERSE: bool> Place for ToRows<'_, INVERSE> {
             let mut row = [0.0; 2 * SIGNALS];
             first.store(window_mut(&mut row, 2 * from));
             second.store(window_mut(&mut row, 2 * from + N));
-            part(&row, 2 * from, 2 * (from + N), &mut self.to.rows[start..start + 2 * self.to.columns]);
+            part(&row, 2 * from, 2 * (from + N), &mut self.to.rows[start..start + 2 * self.to.count]);
         }
     }
 }

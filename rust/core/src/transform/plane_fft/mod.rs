@@ -7,7 +7,8 @@
 //!
 //! Signals lie side by side ([`passes::Line`]), so every operation is on whole vectors whatever the length. Lengths with
 //! prime factors up to 31 have passes of radix 8, 4, 2 and the odd primes ([`plan`]); others go through Bluestein's
-//! algorithm. The order of sums depends neither on threads nor on other planes; between machines results differ by
+//! algorithm. Nothing here is generic towards other crates: kernels that are compiled in the binding's crate are 2.5 times
+//! slower. The order of sums depends neither on threads nor on other planes; between machines results differ by
 //! rounding where one fuses products and sums.
 
 mod bluestein;

@@ -264,7 +264,10 @@ mod x86 {
     /// Squares of 4×4 inside the quarters of the vectors, then the quarters.
     #[inline]
     #[target_feature(enable = "avx512f")]
+    #[allow(clippy::large_types_passed_by_value)] // they are in registers
     fn transpose16(rows: [__m512; 16]) -> [__m512; 16] {
+        const EVEN: i32 = 0b10_00_10_00;
+        const ODD: i32 = 0b11_01_11_01;
         // In quarter q of `fours[4 g + c]`: column 4 q + c of rows 4 g to 4 g + 3.
         let mut fours = rows;
         for g in 0..4 {
@@ -277,8 +280,6 @@ mod x86 {
             fours[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
             fours[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
         }
-        const EVEN: i32 = 0b10_00_10_00;
-        const ODD: i32 = 0b11_01_11_01;
         let mut columns = fours;
         for c in 0..4 {
             let even = _mm512_shuffle_f32x4::<EVEN>(fours[c], fours[4 + c]);
