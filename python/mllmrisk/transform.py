@@ -1,6 +1,6 @@
 """The 2-D Fourier transform of real planes, in single precision.
 
-Any size works; sides whose prime factors are at most 31 are fastest (2, 3, 5 and 7 above all), others take some three
+Any size works; sides whose prime factors are at most 31 are fastest (2, 3, 5 and 7 above all), others take four
 to five times as long (docs/design/0017). Everything runs in the core, outside the interpreter.
 """
 
