@@ -20,6 +20,7 @@ __all__ = [
     "extract",
     "extract_chains",
     "feature_names",
+    "irfft2",
     "metrics_calibration_error",
     "metrics_cohen_kappa",
     "metrics_detection",
@@ -45,6 +46,7 @@ __all__ = [
     "probe",
     "reencode",
     "resize",
+    "rfft2",
     "statistics",
 ]
 __version__: str
@@ -183,3 +185,8 @@ def extract_chains(
     chains: Sequence[Sequence[str | None]],
     seeds: Sequence[int],
 ) -> tuple[npt.NDArray[np.float32], list[tuple[int, int, str, str]]]: ...
+
+# transform
+
+def rfft2(planes: npt.NDArray[np.float32 | np.uint8], threads: int) -> npt.NDArray[np.complex64]: ...
+def irfft2(spectra: npt.NDArray[np.complex64], width: int, threads: int) -> npt.NDArray[np.float32]: ...
