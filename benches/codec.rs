@@ -1,4 +1,5 @@
-//! Decoding, probing, encoding and resampling; throughput in megapixels (elements are pixels).
+//! Decoding, probing, encoding and resampling; throughput in megapixels (elements are pixels), decoding in bytes of the
+//! file as well.
 
 use std::hint::black_box;
 
@@ -32,8 +33,17 @@ fn files(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("probe", side), |bencher| {
                 bencher.iter(|| codec::probe(black_box(&input), &limits).expect("the file is whole"));
             });
+            if matches!(encoding, Encoding::Jpeg { .. }) {
+                group.bench_function(BenchmarkId::new("coefficients", side), |bencher| {
+                    bencher.iter(|| codec::coefficients(black_box(&input), &limits).expect("the file is whole"));
+                });
+            }
             group.bench_function(BenchmarkId::new("encode", side), |bencher| {
                 bencher.iter(|| encode(black_box(&image), &encoding).expect("the image can be encoded"));
+            });
+            group.throughput(Throughput::Bytes(bytes.len() as u64));
+            group.bench_function(BenchmarkId::new("decode_bytes", side), |bencher| {
+                bencher.iter(|| codec::decode(black_box(&input), &limits, false).expect("the file is whole"));
             });
         }
     }

@@ -1,18 +1,21 @@
-"""Decoding against Pillow, OpenCV and simplejpeg: whole Python calls, one process, one thread, interleaved, checked.
+"""Decoding against Pillow, OpenCV, simplejpeg and webp: whole Python calls in one process, one thread, interleaved.
 
-Every baseline ends in the same thing: a `(height, width, 3)` uint8 RGB array of its own.
+Every baseline ends in the same thing: a `(height, width, 3)` uint8 RGB array of its own. The rows of DCT coefficients
+have no rival that stops before the pixels: their baseline is our own decode of the same file.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import simplejpeg
+import webp
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -59,11 +62,22 @@ def by_opencv(data: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
+def by_simplejpeg(path: Path) -> np.ndarray:
+    return simplejpeg.decode_jpeg(path.read_bytes())
+
+
+def by_libwebp(data: bytes) -> np.ndarray:
+    """libwebp's own binding on PyPI, through the decoder's plain call."""
+    return webp.WebPData.from_buffer(data).decode(webp.WebPColorMode.RGB)
+
+
 def decode_rows(side: int, encoding: str) -> list[Row]:
     data = png_by_pillow(side) if encoding == "png" else perturb.encode(photograph(side), encoding)
     baselines = {"Pillow": by_pillow, "OpenCV": by_opencv}
     if encoding.startswith("jpeg"):
         baselines["simplejpeg"] = simplejpeg.decode_jpeg
+    if encoding.startswith("webp"):
+        baselines["webp"] = by_libwebp
     pixels = images.decode(data)
     for name, baseline in baselines.items():
         np.testing.assert_array_equal(baseline(data), pixels, err_msg=f"{name}, {encoding}, {side}")
@@ -71,6 +85,29 @@ def decode_rows(side: int, encoding: str) -> list[Row]:
     ours, *others = interleaved(*calls)
     work = f"decode {encoding} {side}x{side}"
     return [Row(work, name, ours, other) for name, other in zip(baselines, others, strict=True)]
+
+
+def file_row(side: int) -> Row:
+    """A JPEG from its path: reading it is part of the work."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photograph.jpg"
+        path.write_bytes(perturb.encode(photograph(side), "jpeg:90"))
+        np.testing.assert_array_equal(images.decode(path), by_simplejpeg(path))
+        ours, other = interleaved(lambda: images.decode(path), lambda: by_simplejpeg(path))
+    return Row(f"decode jpeg:90 file {side}x{side}", "simplejpeg", ours, other)
+
+
+def coefficients_row(side: int) -> Row:
+    """DCT coefficients against the pixels of the same file; their own DC is checked against the pixels' mean."""
+    data = perturb.encode(photograph(side), "jpeg:90")
+    luma = images.dct_coefficients(data)[0]
+    grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    means = grey.reshape(side // 8, 8, side // 8, 8).mean(axis=(1, 3))
+    inside = (means > 40) & (means < 215)  # where no sample is likely to have been clipped
+    dc = luma.values[..., 0, 0] * float(luma.quantisation[0, 0]) / 8 + 128
+    np.testing.assert_allclose(dc[inside], means[inside], atol=8)
+    ours, other = interleaved(lambda: images.dct_coefficients(data), lambda: images.decode(data))
+    return Row(f"DCT coefficients jpeg:90 {side}x{side}", "our pixels", ours, other)
 
 
 def resize_rows() -> list[Row]:
@@ -94,7 +131,7 @@ def rows() -> list[Row]:
     """Every comparison; raises where the results are not the same."""
     cv2.setNumThreads(1)
     decoded = [row for encoding in FORMATS for side in SIDES for row in decode_rows(side, encoding)]
-    return [*decoded, *resize_rows()]
+    return [*decoded, *map(file_row, SIDES), *map(coefficients_row, SIDES), *resize_rows()]
 
 
 if __name__ == "__main__":

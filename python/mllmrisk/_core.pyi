@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "build_info",
     "canonical_chain",
+    "dct_coefficients",
     "decode",
     "describe_features",
     "describe_statistics",
@@ -19,6 +20,7 @@ __all__ = [
     "extract",
     "extract_chains",
     "feature_names",
+    "irfft2",
     "metrics_calibration_error",
     "metrics_cohen_kappa",
     "metrics_detection",
@@ -44,6 +46,7 @@ __all__ = [
     "probe",
     "reencode",
     "resize",
+    "rfft2",
     "statistics",
 ]
 __version__: str
@@ -52,6 +55,9 @@ __version__: str
 def decode(
     source: bytes | str, orient: bool = False, limits: tuple[int, int, int] | None = None
 ) -> npt.NDArray[np.uint8]: ...
+def dct_coefficients(
+    source: bytes | str, limits: tuple[int, int, int] | None = None
+) -> list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint16], tuple[int, int]]]: ...
 def probe(source: bytes | str, limits: tuple[int, int, int] | None = None) -> dict[str, Any]: ...
 def build_info() -> dict[str, Any]: ...
 def encode(array: npt.NDArray[np.uint8], spec: str) -> bytes: ...
@@ -159,7 +165,14 @@ _Sources = Sequence[str | bytes | npt.NDArray[np.uint8]]
 _Rows = tuple[npt.NDArray[np.float32], tuple[int, int], npt.NDArray[np.int64], list[tuple[int, str, str]]]
 
 def prepare(
-    sources: _Sources, how: Any, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0
+    sources: _Sources,
+    how: Any,
+    threads: int,
+    chains: Sequence[str | None] | None = None,
+    seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    views: Sequence[tuple[tuple[float, float] | None, bool]] | None = None,
+    partial: bool = False,
 ) -> _Rows: ...
 def patches(sources: _Sources, threads: int, chains: Sequence[str | None] | None = None, seed: int = 0) -> _Rows: ...
 def near_duplicates(
@@ -172,3 +185,8 @@ def extract_chains(
     chains: Sequence[Sequence[str | None]],
     seeds: Sequence[int],
 ) -> tuple[npt.NDArray[np.float32], list[tuple[int, int, str, str]]]: ...
+
+# transform
+
+def rfft2(planes: npt.NDArray[np.float32 | np.uint8], threads: int) -> npt.NDArray[np.complex64]: ...
+def irfft2(spectra: npt.NDArray[np.complex64], width: int, threads: int) -> npt.NDArray[np.float32]: ...

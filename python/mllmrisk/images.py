@@ -134,6 +134,39 @@ def decode(source: Source, *, orient: bool = False, limits: Limits | None = None
     return _core.decode(_plain(source), orient, limits)
 
 
+class Coefficients(NamedTuple):
+    """The quantised DCT coefficients of one colour component, as a JPEG file stores them."""
+
+    values: npt.NDArray[np.int16]
+    """`(blocks_y, blocks_x, 8, 8)`: block, vertical frequency, horizontal frequency; `[..., 0, 0]` is the DC."""
+    quantisation: npt.NDArray[np.uint16]
+    """`(8, 8)` steps: `values * quantisation` is the orthonormal DCT of the samples (0 to 255) less 128."""
+    sampling: tuple[int, int]
+    """Horizontal and vertical sampling factors: `(2, 2)` of luma beside `(1, 1)` of chroma is 4:2:0."""
+
+
+def dct_coefficients(source: Source, *, limits: Limits | None = None) -> list[Coefficients]:
+    """Reads the DCT coefficients of a JPEG file; no pixel is decoded.
+
+    They tell how a file was compressed: a second compression, a spliced region, the tables of a camera. Whether it was
+    compressed they tell too: a detector whose real images are JPEG and whose generated ones were PNG learns the
+    format from them and nothing else. Forensic features must not start here unless all images have passed the same
+    chain (`mllmrisk.perturb`).
+
+    Args:
+        source: the file's bytes, or its path.
+        limits: what the input may ask for; `Limits()` if none. Memory is 4 bytes a coefficient.
+
+    Returns:
+        The components in the file's order: Y, Cb, Cr; Y alone; or the four of CMYK. Blocks that only pad an MCU are
+        left out; those that only the edge of the image touches are whole.
+
+    Raises:
+        ImageError: the input is no JPEG (`unsupported`), or gives no image; `code` says why in one word.
+    """
+    return [Coefficients(*component) for component in _core.dct_coefficients(_plain(source), limits)]
+
+
 def probe(source: Source, *, limits: Limits | None = None) -> Container:
     """Reads what a container says of itself, without decoding a pixel.
 
@@ -269,6 +302,16 @@ class Prepared(NamedTuple):
     """Index of a source to the reason why it gave no row."""
 
 
+class View(NamedTuple):
+    """Where one image is cut, and whether it is turned over; by itself, what `Preprocessing` does anyway."""
+
+    at: tuple[float, float] | None = None
+    """Fractions of the free (rows, columns) that lie before the crop, from 0 up to 1, 1 left out: drawn uniformly, they
+    make every place equally likely. A side that is padded stays in the middle. None: the place of the crop mode."""
+    mirrored: bool = False
+    """Whether left and right change places."""
+
+
 def prepare(
     sources: Sequence[Source | npt.NDArray[np.uint8]],
     how: Preprocessing,
@@ -276,6 +319,9 @@ def prepare(
     chains: Sequence[str | None] | None = None,
     threads: int | None = None,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    views: Sequence[View] | None = None,
+    partial: bool = False,
 ) -> Prepared:
     """Makes a network's input of images: decoded, perturbed, resized, cropped and normalised outside the interpreter.
 
@@ -286,12 +332,17 @@ def prepare(
         threads: how many images are worked on at once, and held in memory; all processors that this process may use
             where None. The values do not depend on it.
         seed: of the random steps of chains; the i-th source draws from `seed + i`.
+        seeds: one for each source, 0 to 2^64 - 1, in place of `seed + i`.
+        views: one for each source; with a crop mode that gives one row an image (not `tiles` and `full`).
+        partial: decode (and take through the JPEG steps of a chain) only what the crop needs of a JPEG file: the same
+            values in less time. A file that is cut is an error as ever, but other damage below the crop is not seen.
 
     Raises:
-        ValueError: `how`, `chains` or `threads` cannot be, or the sizes of a `full` call differ.
+        ValueError: `how`, `chains`, `views` or `threads` cannot be, or the sizes of a `full` call differ.
         TypeError: a source is none of the above.
     """
-    found = _core.prepare([_raw(source) for source in sources], how, _threads(threads), chains, seed)
+    plain = [_raw(source) for source in sources]
+    found = _core.prepare(plain, how, _threads(threads), chains, seed, seeds, views, partial)
     values, (height, width), rows, failures = found
     shape = (3, height, width) if how.layout == "NCHW" else (height, width, 3)
     return _prepared(values, shape, rows, failures)

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 fn main() {
-    const SHIM: &str = "src/codec/jpeg/shim.c";
-    println!("cargo:rerun-if-changed={SHIM}");
+    const SOURCES: [&str; 2] = ["src/codec/jpeg/shim.c", "src/codec/jpeg/entropy.c"];
+    for source in SOURCES.iter().chain(&["src/codec/jpeg/entropy.h"]) {
+        println!("cargo:rerun-if-changed={source}");
+    }
     println!("cargo:rerun-if-env-changed=DEP_TURBOJPEG_INCLUDE");
     let include = std::env::var("DEP_TURBOJPEG_INCLUDE").expect("turbojpeg-sys says where its headers are");
     let folders: Vec<PathBuf> = include.split(',').map(PathBuf::from).collect();
-    cc::Build::new().file(SHIM).includes(&folders).warnings(true).extra_warnings(true).compile("mllmrisk_jpeg");
+    cc::Build::new().files(SOURCES).includes(&folders).warnings(true).extra_warnings(true).compile("mllmrisk_jpeg");
 
     let simd = folders.iter().any(|folder| has_simd(&folder.join("../lib")));
     println!("cargo:rustc-env=MLLMRISK_JPEG_SIMD={simd}");

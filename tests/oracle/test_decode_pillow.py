@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps, ImageSequence
 
 from mllmrisk import images
+from mllmrisk.errors import ImageError
 
 CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.suffix in {".jpg", ".png", ".webp"})
@@ -70,6 +71,27 @@ def test_jpeg_with_restart_markers_and_own_tables() -> None:
     image = Image.fromarray(picture(123, 77))
     check(file(image, "JPEG", restart_marker_blocks=3))
     check(file(image, "JPEG", qtables=[[3] * 64, list(range(1, 65))], optimize=True))
+
+
+@pytest.mark.parametrize("options", [{"quality": 75}, {"quality": 98, "subsampling": 0, "optimize": True}], ids=str)
+def test_damaged_jpeg_scan_is_judged_as_libjpeg_judges_it(options: dict[str, Any]) -> None:
+    # Pillow goes on after libjpeg's warnings, so it has pixels for every file that we take, and they must be ours.
+    data = file(Image.fromarray(picture(123, 77)), "JPEG", **options)
+    start = data.index(b"\xff\xda") + 14
+    rng = np.random.default_rng(start)
+    taken = 0
+    for _ in range(400):
+        at = int(rng.integers(start, len(data) - 2))
+        damaged = data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :]
+        try:
+            pixels = images.decode(damaged)
+        except ImageError as error:
+            if error.code not in {"truncated", "corrupt"}:
+                raise
+            continue
+        np.testing.assert_array_equal(pixels, by_pillow(damaged))
+        taken += 1
+    assert 0 < taken < 400
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -8,7 +8,7 @@ import mllmrisk
 PACKAGE = Path(mllmrisk.__file__).parent
 
 #: The only modules that speak with the compiled core.
-DOORS = {"images.py", "features.py", "perturb.py", "metrics.py"}
+DOORS = {"images.py", "features.py", "perturb.py", "metrics.py", "transform.py"}
 
 #: Heavy packages, and the leaf modules that may import them at the top.
 HEAVY = {
@@ -62,6 +62,8 @@ LEAVES = {
     "micro/vae.py": {"torch", "diffusers"},
     "micro/vq.py": {"torch", "transformers"},
     "micro/words.py": {"tokenizers", "torch", "transformers"},
+    "torch/datasets.py": {"torch"},
+    "torch/recipe.py": {"torch"},
 }
 
 
@@ -79,7 +81,7 @@ def imported(node: ast.AST) -> set[str]:
     return set()
 
 
-def test_four_modules_speak_with_the_core():
+def test_five_modules_speak_with_the_core():
     found = {
         name
         for name, tree in modules()
@@ -105,7 +107,7 @@ def _inside_function(statement: ast.stmt) -> bool:
 
 
 def test_no_file_grows_past_reading():
-    reasons = {"metrics.py": "one flat public API, mostly docstrings"}
+    reasons = dict.fromkeys(("metrics.py", "images.py"), "one flat public API, mostly docstrings")
     for name, _ in modules():
         lines = len((PACKAGE / name).read_text(encoding="utf-8").splitlines())
         assert lines <= 400 or name in reasons, f"{name} has {lines} lines"

@@ -1,5 +1,6 @@
 """Inputs of networks: batches, errors, chains, threads; and near duplicates among hashes."""
 
+import io
 import threading
 
 import msgspec
@@ -196,3 +197,62 @@ def test_near_duplicates_refuse_what_cannot_be():
     with pytest.raises(ValueError, match="one picture"):
         images.near_duplicates(np.zeros(6_000, np.uint64), 1)
     assert images.near_duplicates([], 3).shape == (0, 2)
+
+
+@pytest.mark.parametrize("chain", [None, "jpeg:60", "jpeg:75:444+png+jpeg:80", "noise:2", "crop:90+jpeg:90"])
+def test_what_a_crop_needs_is_what_the_whole_file_gives(chain):
+    pixels = noise(130, 155)
+    pixels[:70] = np.linspace(0, 255, 155, dtype=np.uint8)[None, :, None]
+    variants = [
+        {"format": "JPEG", "quality": 90, **how}
+        for how in (
+            {"subsampling": 0},
+            {"subsampling": 1},
+            {"subsampling": 2},
+            {"progressive": True},
+            {"restart_marker_blocks": 3},
+            {"optimize": True, "comment": b"no end"},
+        )
+    ]
+    files = []
+    for mode, how in [("RGB", how) for how in variants] + [("L", variants[0]), ("CMYK", variants[0])]:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(buffer, **how)
+        files.append(buffer.getvalue())
+    files.append(files[0] + b"bytes after the end")
+    files.append(files[0][: len(files[0]) * 3 // 4])
+    rng = np.random.default_rng(3)
+    for how in (
+        Preprocessing(crop_mode="centre", size=(40, 33)),
+        Preprocessing(crop_mode="short", resize=60, size=(31, 40)),
+        Preprocessing(crop_mode="short", resize=200, size=(64, 64), interpolation="bilinear", antialias=False),
+        Preprocessing(crop_mode="pad", size=(20, 200), padding="reflect"),
+    ):
+        for _ in range(6):
+            views = [images.View(tuple(rng.random(2)), bool(rng.random() < 0.5)) for _ in files]
+            chains = None if chain is None else [chain] * len(files)
+            found, whole = (
+                images.prepare(files, how, chains=chains, views=views, partial=partial, threads=2)
+                for partial in (True, False)
+            )
+            assert np.array_equal(found.values, whole.values)
+            assert {i: str(error) for i, error in found.errors.items()} == {len(files) - 1: str(whole.errors[9])}
+            assert whole.errors[9].code == "truncated"
+
+
+def test_a_view_and_a_seed_belong_to_one_source():
+    how = Preprocessing(crop_mode="centre", size=(20, 30))
+    pixels = noise(50, 70)
+    views = [images.View(), images.View((0.0, 0.0)), images.View((0.999, 0.999), True)]
+    middle, first, last = images.prepare([pixels] * 3, how, views=views).values
+    expected = np.moveaxis(pixels, 2, 0) * np.float32(1 / 255)
+    assert np.array_equal(middle, expected[:, 15:35, 20:50])
+    assert np.array_equal(first, expected[:, :20, :30])
+    assert np.array_equal(last, expected[:, 30:, 40:][:, :, ::-1])
+    seeds = [5, 2**64 - 1, 5]
+    one, other, again = images.prepare([pixels] * 3, how, chains=["noise:9"] * 3, seeds=seeds).values
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert np.array_equal(one, images.prepare([pixels], how, chains=["noise:9"], seed=5).values[0])
+    with pytest.raises(ValueError, match="2 seeds for 3 images"):
+        images.prepare([pixels] * 3, how, seeds=[1, 2])

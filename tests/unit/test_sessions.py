@@ -1,7 +1,7 @@
 """Detectors and judges in batches: read ahead, halved where memory ends, and what TensorRT is told."""
 
+import functools
 import threading
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -11,11 +11,11 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 import detector_models as tiny
-from mllmrisk import detectors, inference, judges, trace
+from mllmrisk import detectors, executors, inference, judges, trace
 from mllmrisk.detectors import onnx as detectors_onnx
 from mllmrisk.detectors.base import Streaming
 from mllmrisk.errors import OutOfMemoryError, UsageError
-from mllmrisk.experiments.examined import Loaded
+from mllmrisk.experiments import examined
 
 IMAGES = [tiny.png(tiny.pixels(i)) for i in range(20)]
 IMAGES[5] = b"no image"
@@ -82,14 +82,19 @@ def test_reading_ahead_over_calls_changes_no_score(detector, tmp_path, size):
         (path := tmp_path / f"{i}.png").write_bytes(data)
         paths.append(path)
     batches = [list(range(start, min(start + size, 20))) for start in range(0, 20, size)]
-    study = SimpleNamespace(path=lambda i: paths[i], threads=1)
-    way = SimpleNamespace(chain=lambda i: "jpeg:60" if i % 2 else "native")
-    with trace.recording(tmp_path / "trace.json") as spans, trace.Stage("detect tiny"):
-        found = [score for answers in Loaded(detector)._answers(study, way, batches) for score, _ in answers]
+    chains = [["jpeg:60" if i % 2 else "native" for i in batch] for batch in batches]
+    blocks = [examined._Block([paths[i] for i in batch], own) for batch, own in zip(batches, chains, strict=True)]
+    here = executors.local("cpu", threads=1)
+    with (
+        trace.recording(tmp_path / "trace.json") as spans,
+        trace.Stage("detect tiny"),
+        here.pool(functools.partial(examined._Look, detector), what="detector tiny") as pool,
+    ):
+        found = [score for answers in pool.map(blocks, lost=None) for score, _ in answers]
     singly = [
         score
-        for batch in batches
-        for score in detector.score([paths[i] for i in batch], chains=[way.chain(i) for i in batch], threads=1)
+        for batch, own in zip(batches, chains, strict=True)
+        for score in detector.score([paths[i] for i in batch], chains=own, threads=1)
     ]
     assert found == singly
     threads = {what: {s.thread for s in spans if s.what == what} for what in ("decode", "model")}

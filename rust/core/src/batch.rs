@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::features::{self, Selection};
 use crate::image::Image;
 use crate::perturb::{self, Chain};
-use crate::preprocess::{Preprocessing, patches};
+use crate::preprocess::{Preprocessing, View, patches};
 use crate::quality::{self, Measured};
+use crate::transform::resize::Region;
 
 /// Where the pixels of one input come from.
 pub enum Source {
@@ -53,13 +54,18 @@ impl Source {
     }
 
     fn image(self, limits: &Limits) -> Result<Image> {
+        self.image_part(limits, |_, _| None)
+    }
+
+    /// The pixels, of which those outside the `part` for a (width, height) need not be there.
+    fn image_part(self, limits: &Limits, part: impl FnOnce(u32, u32) -> Option<Region>) -> Result<Image> {
         match self {
             Self::Path(path) => {
                 let bytes = codec::read_file(&path, limits)?;
-                codec::decode(&Input { name: &path, bytes: &bytes }, limits, false)
+                codec::decode_part(&Input { name: &path, bytes: &bytes }, limits, part)
             }
             Self::Bytes { name, bytes } => {
-                codec::decode(&Input { name: &name, bytes: bytes.as_ref().as_ref() }, limits, false)
+                codec::decode_part(&Input { name: &name, bytes: bytes.as_ref().as_ref() }, limits, part)
             }
             Self::Pixels { image, .. } => Ok(image),
             Self::Deferred { image, .. } => image(),
@@ -84,6 +90,17 @@ impl Item<'_> {
         match self.chain {
             Some(chain) => chain.apply(image, self.seed),
             None => Ok(image),
+        }
+    }
+
+    /// As [`Item::image`], but only the pixels of the `part` for a (width, height) need be there.
+    fn image_part(self, limits: &Limits, part: impl Fn(u32, u32) -> Option<Region>) -> Result<Image> {
+        let Some(chain) = self.chain else { return self.source.image_part(limits, part) };
+        let read = |width, height| chain.part_read(width, height, part(width, height)?);
+        let image = self.source.image_part(limits, read)?;
+        match part(image.width(), image.height()) {
+            Some(part) => chain.apply_part(image, self.seed, part),
+            None => chain.apply(image, self.seed),
         }
     }
 }
@@ -152,23 +169,36 @@ pub struct Prepared {
 }
 
 /// The rows of each item, as [`extract_many`]; a wrong argument is the error of the call. Where every item gives one
-/// row, it is written where it stays. [`Crop::Full`](crate::preprocess::Crop::Full) takes items of one size only.
+/// row, it is written where it stays. [`Crop::Full`](crate::preprocess::Crop::Full) takes items of one size only. A view
+/// that is not the usual one goes with modes of one row an image. With `partial`, only what the row needs is decoded and
+/// perturbed, as [`codec::decode_part`] and [`Chain::apply_part`] do it.
 pub fn prepare_many(
-    items: Vec<Item<'_>>,
+    items: Vec<(Item<'_>, View)>,
     how: &Preprocessing,
+    partial: bool,
     threads: usize,
     limits: &Limits,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<Prepared>> {
     how.check(limits)?;
     if let Some(length) = how.length() {
-        let write = |name: &str, image: &Image, out: &mut [f32]| how.write(name, image, out);
-        let prepared = fill(items, length, write, threads, limits, go_on)?;
+        let write = |name: &str, (item, view): (Item<'_>, View), out: &mut [f32]| {
+            let image = if partial {
+                item.image_part(limits, |width, height| how.part(width, height, view))?
+            } else {
+                item.image(limits)?
+            };
+            how.write(name, &image, view, out)
+        };
+        let prepared = fill(items, |(item, _)| item, length, write, threads, go_on)?;
         let size = (how.size.0 as usize, how.size.1 as usize);
         return Ok(prepared.map(|prepared| Prepared { size, ..prepared }));
     }
-    let one = |name: &str, item: Item<'_>| how.rows(name, &item.image(limits)?, limits);
-    each(items, |item| item.source.name().to_owned(), one, threads, go_on).map(join).transpose()
+    if items.iter().any(|(_, view)| *view != View::default()) {
+        return Err(Error::argument("views", "go with a crop_mode that gives one row an image"));
+    }
+    let one = |name: &str, (item, _): (Item<'_>, View)| how.rows(name, &item.image(limits)?, limits);
+    each(items, |(item, _)| item.source.name().to_owned(), one, threads, go_on).map(join).transpose()
 }
 
 /// [`patches::LENGTH`] values of each item, as [`extract_many`]; they are one row of [`Prepared`].
@@ -178,24 +208,25 @@ pub fn patches_many(
     limits: &Limits,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<Prepared>> {
-    let prepared = fill(items, patches::LENGTH, patches::write, threads, limits, go_on)?;
+    let write = |name: &str, item: Item<'_>, out: &mut [f32]| patches::write(name, &item.image(limits)?, out);
+    let prepared = fill(items, |item| item, patches::LENGTH, write, threads, go_on)?;
     let size = (patches::ENLARGED, patches::ENLARGED);
     Ok(prepared.map(|prepared| Prepared { size, ..prepared }))
 }
 
-/// `length` values of each item, written by `write` to their place among all values.
-fn fill(
-    items: Vec<Item<'_>>,
+/// `length` values of each of `inputs`, whose item `item` finds, written by `write` to their place among all values.
+fn fill<'a, I: Send>(
+    inputs: Vec<I>,
+    item: impl Fn(&I) -> &Item<'a> + Sync,
     length: usize,
-    write: impl Fn(&str, &Image, &mut [f32]) -> Result<()> + Sync,
+    write: impl Fn(&str, I, &mut [f32]) -> Result<()> + Sync,
     threads: usize,
-    limits: &Limits,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<Prepared>> {
-    let mut values = zeros(items.len().saturating_mul(length))?;
-    let slots: Vec<_> = items.into_iter().zip(values.chunks_exact_mut(length)).collect();
-    let one = |name: &str, (item, out): (Item<'_>, &mut [f32])| write(name, &item.image(limits)?, out);
-    let Some(results) = each(slots, |(item, _)| item.source.name().to_owned(), one, threads, go_on) else {
+    let mut values = zeros(inputs.len().saturating_mul(length))?;
+    let slots: Vec<_> = inputs.into_iter().zip(values.chunks_exact_mut(length)).collect();
+    let one = |name: &str, (input, out): (I, &mut [f32])| write(name, input, out);
+    let Some(results) = each(slots, |(input, _)| item(input).source.name().to_owned(), one, threads, go_on) else {
         return Ok(None);
     };
     let mut prepared = Prepared::default();

@@ -6,7 +6,7 @@ use mllmrisk_core::image::Image;
 use mllmrisk_core::perturb::{self, Chain};
 use mllmrisk_core::transform::resize::{self, Kernel};
 use mllmrisk_core::{Error, Result};
-use numpy::{PyArray1, PyArray3, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArray3, PyArray4, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -17,6 +17,7 @@ use crate::convert::detached;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(probe, module)?)?;
+    module.add_function(wrap_pyfunction!(dct_coefficients, module)?)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(perturb_array, module)?)?;
     module.add_function(wrap_pyfunction!(reencode, module)?)?;
@@ -85,6 +86,26 @@ fn decode(
     let limits = limits_or_default(limits);
     let image = detached(py, || source.with(&limits, |input| codec::decode(input, &limits, orient)))?;
     array_from_image(py, image)
+}
+
+/// `(blocks_y, blocks_x, 8, 8)` coefficients, the `(8, 8)` table, `(h, v)`.
+type ComponentArrays<'py> = (Bound<'py, PyArray4<i16>>, Bound<'py, PyArray2<u16>>, (u8, u8));
+
+#[pyfunction]
+#[pyo3(signature = (source, limits = None))]
+fn dct_coefficients(
+    py: Python<'_>,
+    source: Source,
+    limits: Option<(u64, u64, u64)>,
+) -> PyResult<Vec<ComponentArrays<'_>>> {
+    let limits = limits_or_default(limits);
+    let components = detached(py, || source.with(&limits, |input| codec::coefficients(input, &limits)))?;
+    let arrays = |of: codec::Coefficients| {
+        let shape = [of.blocks_y as usize, of.blocks_x as usize, 8, 8];
+        let quantisation = PyArray1::from_slice(py, &of.quantisation).reshape([8, 8])?;
+        Ok((PyArray1::from_vec(py, of.values).reshape(shape)?, quantisation, of.sampling))
+    };
+    components.into_iter().map(arrays).collect()
 }
 
 #[pyfunction]

@@ -138,7 +138,7 @@ fn extract_chains<'py>(
     Ok((values.into_pyarray(py).reshape([count, rows, width])?, errors))
 }
 
-fn one_each(what: &str, count: usize, sources: usize) -> PyResult<()> {
+pub(crate) fn one_each(what: &str, count: usize, sources: usize) -> PyResult<()> {
     if count == sources {
         return Ok(());
     }

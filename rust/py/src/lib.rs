@@ -7,6 +7,7 @@ mod features;
 mod metrics;
 mod preprocess;
 mod quality;
+mod transform;
 
 use pyo3::prelude::*;
 
@@ -22,5 +23,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     features::register(module)?;
     metrics::register(module)?;
     preprocess::register(module)?;
-    quality::register(module)
+    quality::register(module)?;
+    transform::register(module)
 }

@@ -6,7 +6,7 @@ use mllmrisk_core::batch::{self, Item, Prepared, Source};
 use mllmrisk_core::codec::Limits;
 use mllmrisk_core::image::Image;
 use mllmrisk_core::perturb::Chain;
-use mllmrisk_core::preprocess::{Crop, Padding, Preprocessing, Resampling, Rounding};
+use mllmrisk_core::preprocess::{Crop, Padding, Preprocessing, Resampling, Rounding, View};
 use mllmrisk_core::{Error, Result, quality};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray3,
@@ -88,10 +88,14 @@ fn unknown(argument: &str, text: &str) -> Error {
 type Rows<'py> =
     (Bound<'py, PyArray1<f32>>, (usize, usize), Bound<'py, PyArray1<i64>>, Vec<(usize, &'static str, String)>);
 
-/// Rows of a network's input; `how` has the attributes of `mllmrisk.images.Preprocessing`.
+/// One of `mllmrisk.images.View`: fractions of the free rows and columns, and whether it is turned over.
+type At = (Option<[f64; 2]>, bool);
+
+/// Rows of a network's input; `how` has the attributes of `mllmrisk.images.Preprocessing`. The i-th source draws from
+/// `seeds[i]`, or else from `seed + i`.
 #[pyfunction]
-#[pyo3(signature = (sources, how, threads, chains = None, seed = 0))]
-#[allow(clippy::needless_pass_by_value)] // pyo3 hands over owned values
+#[pyo3(signature = (sources, how, threads, chains = None, seed = 0, seeds = None, views = None, partial = false))]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // pyo3 hands over owned values, one an argument
 fn prepare<'py>(
     py: Python<'py>,
     sources: Vec<Bound<'py, PyAny>>,
@@ -99,12 +103,24 @@ fn prepare<'py>(
     threads: usize,
     chains: Option<Vec<Option<String>>>,
     seed: u64,
+    seeds: Option<Vec<u64>>,
+    views: Option<Vec<At>>,
+    partial: bool,
 ) -> PyResult<Rows<'py>> {
     let how = how.parse().map_err(|error| crate::error::to_python(&error))?;
     let chains = crate::features::one_chain_each(chains.as_deref(), sources.len())?;
-    let items = to_items(&sources, chains.as_deref(), seed)?;
+    let mut items = to_items(&sources, chains.as_deref(), seed)?;
+    if let Some(seeds) = seeds {
+        crate::features::one_each("seeds", seeds.len(), items.len())?;
+        items.iter_mut().zip(seeds).for_each(|(item, seed)| item.seed = seed);
+    }
+    let views = views.unwrap_or_else(|| vec![(None, false); items.len()]);
+    crate::features::one_each("views", views.len(), items.len())?;
+    let views = views.into_iter().map(|(at, mirrored)| View { at, mirrored });
+    let items = items.into_iter().zip(views).collect();
     let limits = Limits::default();
-    let work = |go_on: &mut (dyn FnMut() -> bool + Send)| batch::prepare_many(items, &how, threads, &limits, go_on);
+    let work =
+        |go_on: &mut (dyn FnMut() -> bool + Send)| batch::prepare_many(items, &how, partial, threads, &limits, go_on);
     Ok(converted(py, interruptible(|go_on| detached(py, || work(go_on)))?))
 }
 

@@ -27,11 +27,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use encode::{Encoding, Subsampling, encode};
 pub use format::Format;
+pub use jpeg::Coefficients;
 pub use orient::Orientation;
 pub use probe::{JpegFacts, Mode, Probe, Text};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::transform::resize::Region;
 
 /// The bytes of an image file, and what errors call them.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,26 @@ pub fn decode(input: &Input<'_>, limits: &Limits, orient: bool) -> Result<Image>
         Format::Tiff => tiff::decode(&source),
     })?;
     Ok(if orient { orient::apply(image, probe::orientation(&source)) } else { image })
+}
+
+/// As [`decode`], for one who reads no pixel but those of the part that `part` names for the (width, height) of the image:
+/// the others may be zeros, if that is faster. `None` stands for all. What is no image, or cut, is the same error; other
+/// damage to a JPEG file below the part is not seen.
+pub fn decode_part(input: &Input<'_>, limits: &Limits, part: impl FnOnce(u32, u32) -> Option<Region>) -> Result<Image> {
+    let source = Source::open(input, limits)?;
+    match source.format {
+        Format::Jpeg => guarded(&source, || jpeg::decode_part(&source, part)),
+        _ => decode(input, limits, false),
+    }
+}
+
+/// Reads the quantised DCT coefficients of a JPEG file, one [`Coefficients`] a colour component; no pixel is decoded.
+pub fn coefficients(input: &Input<'_>, limits: &Limits) -> Result<Vec<Coefficients>> {
+    let source = Source::open(input, limits)?;
+    match source.format {
+        Format::Jpeg => guarded(&source, || jpeg::coefficients(&source)),
+        _ => Err(source.unsupported("DCT coefficients")),
+    }
 }
 
 /// Reads the container's facts; no pixel is decoded. Metadata that are broken are left out, not an error.
@@ -146,12 +168,18 @@ impl<'a> Source<'a> {
 
     /// Checks the size that a header states, and `extra` bytes of decoder memory beside the RGB pixels.
     fn admit(&self, width: u32, height: u32, extra: u64) -> Result<()> {
+        let pixels = u64::from(width) * u64::from(height);
+        self.admit_bytes(width, height, pixels.saturating_mul(3).saturating_add(extra))
+    }
+
+    /// Checks the size that a header states, and the bytes of memory that all of its decoding takes.
+    fn admit_bytes(&self, width: u32, height: u32, memory: u64) -> Result<()> {
         if width == 0 || height == 0 {
             return Err(self.corrupt(format!("its size is {width}x{height}")));
         }
         let pixels = u64::from(width) * u64::from(height);
         limit(self.name, "pixels", pixels, self.limits.pixels)?;
-        limit(self.name, "memory", pixels.saturating_mul(3).saturating_add(extra), self.limits.memory)
+        limit(self.name, "memory", memory, self.limits.memory)
     }
 
     fn corrupt(&self, detail: impl Display) -> Error {

@@ -60,14 +60,15 @@ impl Feature for Family {
         let r = fft::autocorrelation(planes.residual_power(), POWER_FLOOR);
         let side = SIDE as isize;
         let at = |&(dy, dx): &(isize, isize)| r[(dy.rem_euclid(side) * side + dx.rem_euclid(side)) as usize];
-        let mut ground: Vec<f64> = (-WINDOW..=WINDOW)
+        // R(-lag) = R(lag): half of the window has the median of the whole, which has every value twice.
+        let mut ground: Vec<f64> = (0..=WINDOW)
             .flat_map(|dy| (-WINDOW..=WINDOW).map(move |dx| (dy, dx)))
-            .filter(|lag| *lag != (0, 0))
+            .filter(|&lag| lag > (0, 0))
             .map(|lag| at(&lag).abs())
             .collect();
-        ground.sort_unstable_by(f64::total_cmp);
         let middle = ground.len() / 2;
-        let median = f64::midpoint(ground[middle - 1], ground[middle]);
+        let (below, &mut upper, _) = ground.select_nth_unstable_by(middle, f64::total_cmp);
+        let median = f64::midpoint(below.iter().copied().fold(0.0, f64::max), upper);
         let values = LAGS.iter().map(at);
         let peaks = LAGS.iter().filter(|lag| far(lag)).map(|lag| at(lag).abs() / (median + RATIO_FLOOR));
         for (out, value) in out.iter_mut().zip(values.chain(peaks)) {

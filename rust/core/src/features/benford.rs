@@ -1,5 +1,7 @@
 //! First digits of block-DCT coefficients against Benford's law.
 
+use std::sync::LazyLock;
+
 use super::block_dct::MAGNITUDES;
 use super::{About, Feature, Set};
 use crate::image::Planes;
@@ -44,13 +46,13 @@ impl Feature for Family {
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let magnitudes = &planes.block_dct().magnitudes;
         let mut values = Vec::with_capacity(out.len());
-        for counts in magnitudes.iter() {
+        for counts in magnitudes {
             let mut below = vec![0.0; MAGNITUDES + 1];
             for (magnitude, &count) in counts.iter().enumerate().skip(1) {
                 below[magnitude + 1] = below[magnitude] + f64::from(count);
             }
-            for base in BASES {
-                values.extend(divergences(&digit_shares(&below, base)));
+            for (base, law) in BASES.into_iter().zip(LAWS.iter()) {
+                values.extend(divergences(&digit_shares(&below, base), law));
             }
             values.extend(digit_shares(&below, 10));
             let empty = f64::from(counts[0]);
@@ -80,15 +82,33 @@ fn digit_shares(below: &[f64], base: usize) -> Vec<f64> {
     shares
 }
 
+/// What the law has for one first digit.
+struct Law {
+    share: f64,
+    /// q ln q.
+    entropy: f64,
+    /// q^(1 - a).
+    power: f64,
+}
+
+/// The law of each of [`BASES`], digits 1 to base - 1.
+static LAWS: LazyLock<[Vec<Law>; BASES.len()]> = LazyLock::new(|| {
+    BASES.map(|base| {
+        let law = |digit: usize| {
+            let share = (1.0 / digit as f64).ln_1p() / (base as f64).ln();
+            Law { share, entropy: share * share.ln(), power: share.powf(1.0 - ALPHA) }
+        };
+        (1..base).map(law).collect()
+    })
+});
+
 /// Jensen-Shannon, Rényi and Tsallis divergence of `shares` from the law.
-fn divergences(shares: &[f64]) -> [f64; 3] {
-    let base = (shares.len() + 1) as f64;
+fn divergences(shares: &[f64], law: &[Law]) -> [f64; 3] {
     let (mut js, mut power) = (0.0, 0.0);
-    for (i, &p) in shares.iter().enumerate() {
-        let q = (1.0 / (i + 1) as f64).ln_1p() / base.ln();
-        let middle = f64::midpoint(p, q);
-        js += 0.5 * (p * (p / middle).ln() + q * (q / middle).ln());
-        power += p.powf(ALPHA) * q.powf(1.0 - ALPHA);
+    for (&p, q) in shares.iter().zip(law) {
+        let (ln_p, middle) = (p.ln(), f64::midpoint(p, q.share));
+        js += 0.5 * (p * ln_p + q.entropy) - middle * middle.ln();
+        power += (ALPHA * ln_p).exp() * q.power;
     }
     [js, power.ln() / (ALPHA - 1.0), (power - 1.0) / (ALPHA - 1.0)]
 }

@@ -44,77 +44,74 @@ impl Feature for Family {
 
 fn count(channel: &Plane<u8>) -> [u64; 7] {
     let (data, width) = (&channel.data, channel.width);
-    let mut counts = [0; 7];
-    counts[..4].copy_from_slice(&of_pixels(data));
     // Along the whole plane, so that pairs of a row's last and the next row's first pixel have to be taken off again.
-    let pairs = of_pairs(data, &data[1..]);
-    let mut seams = [0; 2];
+    let (upper, last) = data.split_at(data.len() - width);
+    let mut counts = of_pixels(upper, &data[1..], &data[width..]);
+    for (x, &value) in last.iter().enumerate() {
+        let right = last.get(x + 1);
+        counts[0] += u64::from(value & 1);
+        counts[1] += u64::from((value >> 1) & 1);
+        counts[2] += u64::from(value == 0);
+        counts[3] += u64::from(value == 255);
+        counts[4] += u64::from(right.is_some_and(|&right| right == value));
+        counts[5] += u64::from(right.is_some_and(|&right| (right ^ value) & 1 == 0));
+    }
     for y in 1..channel.height {
         let (a, b) = (data[y * width - 1], data[y * width]);
-        seams[0] += u64::from(a == b);
-        seams[1] += u64::from((a ^ b) & 1 == 0);
+        counts[4] -= u64::from(a == b);
+        counts[5] -= u64::from((a ^ b) & 1 == 0);
     }
-    counts[4] = pairs[0] - seams[0];
-    counts[5] = pairs[1] - seams[1];
-    counts[6] = of_pairs(data, &data[width..])[1];
     counts
 }
 
 /// Steps after which a lane of 8 bits is full.
 const FULL: usize = 255;
 
-/// Pixels that are odd, have bit 1 set, are 0, are 255.
+/// Of the pixels `here`, those counted by [`COLUMNS`], with their right and lower neighbours.
 #[multiversion(targets = "simd")]
-fn of_pixels(data: &[u8]) -> [u64; 4] {
-    let mut totals = [0; 4];
-    let (chunks, rest) = data.as_chunks::<LANES>();
-    for part in chunks.chunks(FULL) {
-        let mut lanes = [[0_u8; LANES]; 4];
-        for chunk in part {
-            for l in 0..LANES {
-                let x = chunk[l];
-                lanes[0][l] += x & 1;
-                lanes[1][l] += (x >> 1) & 1;
-                lanes[2][l] += u8::from(x == 0);
-                lanes[3][l] += u8::from(x == 255);
-            }
+fn of_pixels(here: &[u8], right: &[u8], below: &[u8]) -> [u64; 7] {
+    let n = here.len();
+    let mut totals = [0; 7];
+    let mut start = 0;
+    while start < n {
+        let end = n.min(start + FULL * LANES);
+        let here = &here[start..end];
+        let right = &right[start..end];
+        let below = &below[start..end];
+        let (chunks, rest) = here.as_chunks::<LANES>();
+        let (right, right_rest) = right.as_chunks::<LANES>();
+        let (below, below_rest) = below.as_chunks::<LANES>();
+        let mut lanes = [[0_u8; LANES]; 7];
+        for ((x, r), d) in chunks.iter().zip(right).zip(below) {
+            add(x, r, d, &mut lanes);
         }
         for (total, lanes) in totals.iter_mut().zip(&lanes) {
             *total += sum(lanes);
         }
-    }
-    for &x in rest {
-        totals[0] += u64::from(x & 1);
-        totals[1] += u64::from((x >> 1) & 1);
-        totals[2] += u64::from(x == 0);
-        totals[3] += u64::from(x == 255);
+        for ((&x, &r), &d) in rest.iter().zip(right_rest).zip(below_rest) {
+            let mut lanes = [[0_u8]; 7];
+            add(&[x], &[r], &[d], &mut lanes);
+            for (total, [count]) in totals.iter_mut().zip(lanes) {
+                *total += u64::from(count);
+            }
+        }
+        start = end;
     }
     totals
 }
 
-/// Pairs (a, b) that are equal, and pairs whose lowest bits are equal, over the shorter length.
-#[multiversion(targets = "simd")]
-fn of_pairs(a: &[u8], b: &[u8]) -> [u64; 2] {
-    let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    let mut totals = [0; 2];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.chunks(FULL).zip(b.chunks(FULL)) {
-        let mut lanes = [[0_u8; LANES]; 2];
-        for (a, b) in a.iter().zip(b) {
-            for l in 0..LANES {
-                lanes[0][l] += u8::from(a[l] == b[l]);
-                lanes[1][l] += (a[l] ^ b[l] ^ 1) & 1;
-            }
-        }
-        totals[0] += sum(&lanes[0]);
-        totals[1] += sum(&lanes[1]);
+#[inline(always)]
+fn add<const N: usize>(here: &[u8; N], right: &[u8; N], below: &[u8; N], lanes: &mut [[u8; N]; 7]) {
+    for l in 0..N {
+        let x = here[l];
+        lanes[0][l] += x & 1;
+        lanes[1][l] += (x >> 1) & 1;
+        lanes[2][l] += u8::from(x == 0);
+        lanes[3][l] += u8::from(x == 255);
+        lanes[4][l] += u8::from(x == right[l]);
+        lanes[5][l] += (x ^ right[l] ^ 1) & 1;
+        lanes[6][l] += (x ^ below[l] ^ 1) & 1;
     }
-    for (a, b) in a_rest.iter().zip(b_rest) {
-        totals[0] += u64::from(a == b);
-        totals[1] += u64::from((a ^ b) & 1 == 0);
-    }
-    totals
 }
 
 #[inline(always)]

@@ -4,7 +4,8 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
+use crate::transform::avx512::error_sums;
+use crate::transform::lanes::{LANES, Window, blocks, padded, start, window, window_mut};
 
 /// The family `cfa`.
 pub(super) struct Family;
@@ -42,10 +43,45 @@ impl Feature for Family {
 
 fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
     let (width, height) = ((channel.width - 2) & !1, (channel.height - 2) & !1);
+    let Sums { parities: [[a, b], [c, d]], square } =
+        by_vectors(channel, width, height).unwrap_or_else(|| by_rows(channel, width, height));
+    let (sum, both, rows, columns) = (a + b + c + d, a - b - c + d, a + b - c - d, a - b + c - d);
+    let n = (width * height) as f64;
+    let spread = (square - sum * sum / n).max(0.0) / 16.0;
+    let median = (std::f64::consts::LN_2 * spread).sqrt() + FLOOR * n.sqrt();
+    let level = n * (sum / 4.0 / n + FLOOR);
+    out[0] = (both.abs() / 4.0 / median).ln_1p() as f32;
+    out[1] = (both.abs() / 4.0 / level) as f32;
+    out[2] = (rows.abs() / 4.0 / level) as f32;
+    out[3] = (columns.abs() / 4.0 / level) as f32;
+}
+
+/// Sums over errors in quarters of a grey level: integers.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Sums {
+    /// By parity of row and column.
+    parities: [[f64; 2]; 2],
+    square: f64,
+}
+
+/// By vectors of pixels, where the machine can.
+fn by_vectors(channel: &Plane<u8>, width: usize, height: usize) -> Option<Sums> {
+    let mut totals = [0; 5];
+    let stride = channel.width;
+    for part in (Window { start: stride + 1, width, height, stride }).parts() {
+        for (total, sum) in totals.iter_mut().zip(error_sums(&channel.data, part)?) {
+            *total += sum;
+        }
+    }
+    let [even, even_alternating, odd, odd_alternating, square] = totals.map(|total| total as f64);
+    let columns = |sum: f64, alternating: f64| [0.5 * (sum + alternating), 0.5 * (sum - alternating)];
+    Some(Sums { parities: [columns(even, even_alternating), columns(odd, odd_alternating)], square })
+}
+
+/// Row after row.
+fn by_rows(channel: &Plane<u8>, width: usize, height: usize) -> Sums {
     let mut errors = padded(width);
-    // By parity of row and column, in quarters of a grey level: integers.
-    let mut sums = [[0.0; 2]; 2];
-    let mut square = 0.0;
+    let mut sums = Sums::default();
     let mut lanes = [[0_i32; LANES]; 3];
     let mut pending = 0;
     for y in 0..height {
@@ -57,24 +93,15 @@ fn channel_columns(channel: &Plane<u8>, out: &mut [f32]) {
         if pending >= 512 || y + 1 == height {
             for (x, &value) in lanes.as_flattened().iter().enumerate() {
                 match x / LANES {
-                    2 => square += f64::from(value),
-                    parity => sums[parity][x % 2] += f64::from(value),
+                    2 => sums.square += f64::from(value),
+                    parity => sums.parities[parity][x % 2] += f64::from(value),
                 }
             }
             lanes = [[0; LANES]; 3];
             pending = 0;
         }
     }
-    let [[a, b], [c, d]] = sums;
-    let (sum, both, rows, columns) = (a + b + c + d, a - b - c + d, a + b - c - d, a - b + c - d);
-    let n = (width * height) as f64;
-    let spread = (square - sum * sum / n).max(0.0) / 16.0;
-    let median = (std::f64::consts::LN_2 * spread).sqrt() + FLOOR * n.sqrt();
-    let level = n * (sum / 4.0 / n + FLOOR);
-    out[0] = (both.abs() / 4.0 / median).ln_1p() as f32;
-    out[1] = (both.abs() / 4.0 / level) as f32;
-    out[2] = (rows.abs() / 4.0 / level) as f32;
-    out[3] = (columns.abs() / 4.0 / level) as f32;
+    sums
 }
 
 #[multiversion(targets = "simd")]
@@ -100,6 +127,24 @@ fn add(errors: &[i16], sums: &mut [i32; LANES], squares: &mut [i32; LANES]) {
             let e = i32::from(block[l]);
             sums[l] += e;
             squares[l] += e * e;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{by_rows, by_vectors};
+    use crate::image::Plane;
+
+    #[test]
+    fn vectors_sum_as_rows_do() {
+        for (width, height, range) in [(66, 66, 256), (131, 68, 256), (18_000, 66, 256), (300, 512, 2)] {
+            let data = (0..width * height).map(|i| (i * i % 8191 % range * 255 / (range - 1)) as u8).collect();
+            let plane = Plane { width, height, data };
+            let (width, height) = ((width - 2) & !1, (height - 2) & !1);
+            if let Some(sums) = by_vectors(&plane, width, height) {
+                assert_eq!(sums, by_rows(&plane, width, height));
+            }
         }
     }
 }

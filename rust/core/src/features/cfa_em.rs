@@ -80,7 +80,7 @@ impl Feature for Family {
             square += centred * centred;
             *p = centred as f32;
         }
-        out[..3].copy_from_slice(&peaks(&plane_fft::forward(map, region.width)));
+        out[..3].copy_from_slice(&peaks(&plane_fft::forward(&map, region.width)));
         out[3] = fit.sigma as f32;
         out[4] = mean as f32;
         out[5] = (square / n).sqrt() as f32;
@@ -254,7 +254,7 @@ fn solve_for_ones(matrix: &[[f64; 8]; 8]) -> [f64; 8] {
 fn peaks(spectrum: &Spectrum) -> [f32; 3] {
     let mut magnitudes: Vec<f32> = spectrum.data.iter().map(Complex32::norm_sqr).collect();
     let (u, v) = (spectrum.width / 2, spectrum.height / 2);
-    let at = |u: usize, v: usize| -> Complex32 { spectrum.data[u * spectrum.height + v] };
+    let at = |u: usize, v: usize| -> Complex32 { spectrum.data[v * (spectrum.width / 2 + 1) + u] };
     let others = &mut magnitudes[1..];
     let middle = others.len() / 2;
     let median = others.select_nth_unstable_by(middle, f32::total_cmp).1.sqrt();

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::lanes::{LANES, blocks, start, window, window_mut};
+use crate::transform::filters::{second_difference, square3};
 
 /// The family `cooccurrence`.
 pub(super) struct Family;
@@ -40,11 +40,11 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let counts = count(planes.luma8());
-        let total: f64 = counts.iter().map(|&count| f64::from(count)).sum();
+        let total = counts.iter().sum::<u64>() as f64;
         let classes = classes();
         let mut shares = vec![0.0; classes.count];
         for (&count, &class) in counts.iter().zip(&classes.of) {
-            shares[class as usize] += f64::from(count) / total;
+            shares[class as usize] += count as f64 / total;
         }
         for (out, share) in out.iter_mut().zip(shares) {
             *out = share as f32;
@@ -83,69 +83,152 @@ fn classes() -> &'static Classes {
 }
 
 /// How many tuples fall into each cell, both directions.
-fn count(luma: &Plane<u8>) -> [u32; CELLS] {
-    let width = luma.width - 2;
-    // Two tables a direction: equal neighbours would wait for each other's increment in one.
-    let mut tables = [[0_u32; CELLS]; 4];
-    let mut symbols = [0; 4].map(|_: i32| vec![0_u8; width]);
-    let mut cells = vec![0_u16; width];
-    for y in 1..luma.height - 1 {
+fn count(luma: &Plane<u8>) -> [u64; CELLS] {
+    let (width, height) = (luma.width - 2, luma.height - 2);
+    // What lies beside the image is computed with it, so that all loops run over whole vectors, and not counted.
+    let beside = width.next_multiple_of(64) + 64;
+    let mut counts = Counts::new();
+    let mut lines = [0; 3].map(|_: i32| vec![0_i16; beside]);
+    let mut residuals = vec![0_i16; beside];
+    let mut symbols = [0; 5].map(|_: i32| vec![0_u8; beside]);
+    let mut cells = vec![0_u16; beside];
+    for y in 0..luma.height {
+        lines.rotate_left(1);
+        second_difference(luma.row(y), &mut lines[2]);
+        if y < 2 {
+            continue;
+        }
+        square3(&lines[0], &lines[1], &lines[2], &mut residuals);
         symbols.rotate_left(1);
-        quantise(luma.row(y - 1), luma.row(y), luma.row(y + 1), &mut symbols[3]);
-        let [a, b, c, d] = &symbols;
-        cells_of([d, &d[1..], &d[2..], &d[3..]], &mut cells[..width - 3]);
-        let [t0, t1, t2, t3] = &mut tables;
-        increment(&cells[..width - 3], t0, t1);
-        if y >= 4 {
-            cells_of([a, b, c, d], &mut cells);
-            increment(&cells, t2, t3);
+        let [a, b, c, d, e] = &mut symbols;
+        quantise(&residuals, e);
+        let pairs = (width - 3) / 2;
+        along(e, &mut cells[..beside / 2 - 2]);
+        counts.add_pairs(&cells[..pairs]);
+        if width % 2 == 0 {
+            counts.add_one([e[width - 4], e[width - 3], e[width - 2], e[width - 1]]);
+        }
+        // Rows of residuals: this one is the row y - 2.
+        if y >= 6 && y % 2 == 0 {
+            down(a, b, c, d, e, &mut cells);
+            counts.add_pairs(&cells[..width]);
         }
     }
-    std::array::from_fn(|cell| tables.iter().map(|table| table[cell]).sum())
+    if height % 2 == 0 {
+        let [_, a, b, c, d] = &symbols;
+        for x in 0..width {
+            counts.add_one([a[x], b[x], c[x], d[x]]);
+        }
+    }
+    counts.finish()
+}
+
+/// Cells of two tuples in one: five symbols in a row.
+const PAIRS: usize = CELLS * SYMBOLS;
+
+/// What a cell is taken modulo, so that no index is outside.
+const MODULUS: usize = PAIRS.next_power_of_two();
+/// Not a power of two: the same cell of two tables would look like one address to the processor's store queue.
+const TABLE: usize = MODULUS + 160;
+
+/// Counts tuples; two that overlap in three symbols cost one increment.
+struct Counts {
+    /// Four, as equal neighbours would wait for each other's increment in one; 16 bits, so that all stay in the first
+    /// cache.
+    pairs: Box<[[u16; TABLE]; 4]>,
+    /// Increments of the first table at most, since all were emptied.
+    pending: usize,
+    tuples: [u64; CELLS],
+}
+
+impl Counts {
+    #[allow(clippy::large_stack_arrays)] // 34 KB on their way to the heap, once an image
+    fn new() -> Self {
+        Self { pairs: Box::new([[0; TABLE]; 4]), pending: 0, tuples: [0; CELLS] }
+    }
+
+    /// Counts both tuples of each cell of five symbols.
+    fn add_pairs(&mut self, cells: &[u16]) {
+        for cells in cells.chunks(1 << 16) {
+            let increments = cells.len() / 4 + 1;
+            if self.pending + increments > usize::from(u16::MAX) {
+                self.empty();
+            }
+            self.pending += increments;
+            let [t0, t1, t2, t3] = &mut *self.pairs;
+            let (fours, rest) = cells.as_chunks::<4>();
+            let at = |cell: u16| usize::from(cell) % MODULUS;
+            for &[a, b, c, d] in fours {
+                t0[at(a)] += 1;
+                t1[at(b)] += 1;
+                t2[at(c)] += 1;
+                t3[at(d)] += 1;
+            }
+            for (&cell, table) in rest.iter().zip([t0, t1, t2]) {
+                table[at(cell)] += 1;
+            }
+        }
+    }
+
+    fn add_one(&mut self, symbols: [u8; 4]) {
+        self.tuples[symbols.into_iter().fold(0, |cell, symbol| cell * SYMBOLS + usize::from(symbol))] += 1;
+    }
+
+    /// Moves the pairs to the tuples: the first four and the last four symbols of each.
+    fn empty(&mut self) {
+        let mut sums = [0_u32; PAIRS];
+        for table in self.pairs.iter() {
+            for (sum, &count) in sums.iter_mut().zip(table) {
+                *sum += u32::from(count);
+            }
+        }
+        for (tuple, sums) in self.tuples.iter_mut().zip(sums.as_chunks::<SYMBOLS>().0) {
+            *tuple += u64::from(sums.iter().sum::<u32>());
+        }
+        for sums in sums.as_chunks::<CELLS>().0 {
+            for (tuple, &sum) in self.tuples.iter_mut().zip(sums) {
+                *tuple += u64::from(sum);
+            }
+        }
+        self.pairs.as_flattened_mut().fill(0);
+        self.pending = 0;
+    }
+
+    fn finish(mut self) -> [u64; CELLS] {
+        self.empty();
+        self.tuples
+    }
 }
 
 #[multiversion(targets = "simd")]
-fn quantise(above: &[u8], here: &[u8], below: &[u8], out: &mut [u8]) {
+fn quantise(residuals: &[i16], out: &mut [u8]) {
     let n = out.len();
-    for block in 0..blocks(n) {
-        let x = start(block, n);
-        let above: &[u8; LANES + 2] = window(above, x);
-        let here: &[u8; LANES + 2] = window(here, x);
-        let below: &[u8; LANES + 2] = window(below, x);
-        let out: &mut [u8; LANES] = window_mut(out, x);
-        for l in 0..LANES {
-            let corners = i16::from(above[l]) + i16::from(above[l + 2]) + i16::from(below[l]) + i16::from(below[l + 2]);
-            let sides = i16::from(above[l + 1]) + i16::from(below[l + 1]) + i16::from(here[l]) + i16::from(here[l + 2]);
-            let v = 2 * sides - corners - 4 * i16::from(here[l + 1]);
-            // v >> 15 is -1 below 0: halves go away from 0 on both sides.
-            out[l] = (((v + 2 + (v >> 15)) >> 2).clamp(-2, 2) + 2) as u8;
-        }
+    let residuals = &residuals[..n];
+    for x in 0..n {
+        let v = residuals[x];
+        // v >> 15 is -1 below 0: halves go away from 0 on both sides.
+        out[x] = (((v + 2 + (v >> 15)) >> 2).clamp(-2, 2) + 2) as u8;
     }
 }
 
+/// Cells of five symbols in a row, from each second symbol on.
 #[multiversion(targets = "simd")]
-fn cells_of(symbols: [&[u8]; 4], cells: &mut [u16]) {
+fn along(symbols: &[u8], cells: &mut [u16]) {
     let n = cells.len();
-    for block in 0..blocks(n) {
-        let x = start(block, n);
-        let a: &[u8; LANES] = window(symbols[0], x);
-        let b: &[u8; LANES] = window(symbols[1], x);
-        let c: &[u8; LANES] = window(symbols[2], x);
-        let d: &[u8; LANES] = window(symbols[3], x);
-        let cells: &mut [u16; LANES] = window_mut(cells, x);
-        for l in 0..LANES {
-            cells[l] = (u16::from(a[l]) * 5 + u16::from(b[l])) * 25 + u16::from(c[l]) * 5 + u16::from(d[l]);
-        }
+    let words = &symbols.as_chunks::<2>().0[..n + 2];
+    let pair = |word: [u8; 2]| u16::from(word[0]) * 5 + u16::from(word[1]);
+    for i in 0..n {
+        cells[i] = (pair(words[i]) * 25 + pair(words[i + 1])) * 5 + u16::from(words[i + 2][0]);
     }
 }
 
-fn increment(cells: &[u16], even: &mut [u32; CELLS], odd: &mut [u32; CELLS]) {
-    let (pairs, rest) = cells.as_chunks::<2>();
-    for &[a, b] in pairs {
-        even[usize::from(a).min(CELLS - 1)] += 1;
-        odd[usize::from(b).min(CELLS - 1)] += 1;
-    }
-    for &cell in rest {
-        even[usize::from(cell)] += 1;
+/// Cells of five symbols in a column.
+#[multiversion(targets = "simd")]
+fn down(a: &[u8], b: &[u8], c: &[u8], d: &[u8], e: &[u8], cells: &mut [u16]) {
+    let n = cells.len();
+    let (a, b, c, d, e) = (&a[..n], &b[..n], &c[..n], &d[..n], &e[..n]);
+    for x in 0..n {
+        let [a, b, c, d, e] = [a[x], b[x], c[x], d[x], e[x]].map(u16::from);
+        cells[x] = (((a * 5 + b) * 5 + c) * 5 + d) * 5 + e;
     }
 }

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
-use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
+use crate::transform::lanes::{LANES, Strip, blocks, dot, start, window, window_mut};
 
 /// The longest period that is folded.
 pub(super) const PERIOD: usize = 16;
@@ -14,11 +14,10 @@ pub(super) const PERIOD: usize = 16;
 ///
 /// Shared by `synthbuster8`, `synthbuster16` and `cross_channel`.
 pub struct CrossDifference {
-    /// Mean of |d| at each place (y mod 16, x mod 16) of the image cropped to multiples of 16, per channel.
-    ///
-    /// The Fourier transform of the whole at (m H / 16, n W / 16) is the 16×16 transform of this fold: no larger one
-    /// is needed.
-    pub folded: [[[f64; PERIOD]; PERIOD]; 3],
+    /// Magnitudes at (m H / 16, n W / 16) of the Fourier transform of |d|, of the image cropped to multiples of 16, per
+    /// channel: those of the 16×16 transform of the means of |d| at each place (y mod 16, x mod 16), so that no larger
+    /// transform is needed.
+    pub(super) harmonics: [super::synthbuster::Magnitudes; 3],
     /// Mean of `d_a d_b` at lag 0: RR, GG, BB, RG, RB, GB.
     products: [f64; 6],
     /// Mean of `d_a(y,x) d_b(y,x+1)`, in the order of [`LAGGED`].
@@ -38,16 +37,15 @@ impl CrossDifference {
         let (width, height) = (channels[0].width - 1, channels[0].height - 1);
         let cropped = (height / PERIOD * PERIOD, width / PERIOD * PERIOD);
         let mut sums =
-            Self { folded: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 5], down: [0.0; 5] };
-        let mut columns = vec![0_u32; 3 * PERIOD * cropped.1];
+            Self { harmonics: [[[0.0; PERIOD]; PERIOD]; 3], products: [0.0; 6], right: [0.0; 5], down: [0.0; 5] };
+        let mut folds = [[[0_u32; LANES]; PERIOD]; 3];
         let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(width));
         for y in 0..height {
             for (c, strip) in strips.iter_mut().enumerate() {
                 let row = strip.push();
                 difference(channels[c].row(y), channels[c].row(y + 1), width, row);
                 if y < cropped.0 {
-                    let start = (c * PERIOD + y % PERIOD) * cropped.1;
-                    accumulate(&row[..cropped.1], &mut columns[start..start + cropped.1]);
+                    fold(&row[..cropped.1], &mut folds[c][y % PERIOD]);
                 }
             }
             if strips[0].is_full() || y + 1 == height {
@@ -56,11 +54,9 @@ impl CrossDifference {
             }
         }
         let places = (cropped.0 * cropped.1 / (PERIOD * PERIOD)) as f64;
-        for (i, row) in columns.chunks_exact(cropped.1).enumerate() {
-            for (x, &sum) in row.iter().enumerate() {
-                sums.folded[i / PERIOD][i % PERIOD][x % PERIOD] += f64::from(sum) / places;
-            }
-        }
+        let mean = |sums: &[u32; LANES], x: usize| (f64::from(sums[x]) + f64::from(sums[x + PERIOD])) / places;
+        let folded = folds.map(|fold| fold.map(|sums| std::array::from_fn(|x| mean(&sums, x))));
+        sums.harmonics = super::synthbuster::harmonics(&folded);
         let (w, h) = (width as f64, height as f64);
         sums.products.iter_mut().for_each(|sum| *sum /= w * h);
         sums.right.iter_mut().for_each(|sum| *sum /= (w - 1.0) * h);
@@ -69,12 +65,21 @@ impl CrossDifference {
     }
 
     fn add_products(&mut self, strips: &[Strip; 3]) {
-        for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
-            *sum += dot(strips[a].here(), strips[b].here()) as f64;
-        }
-        for (i, (a, b)) in LAGGED.into_iter().enumerate() {
-            self.right[i] += dot_next(strips[a].here(), strips[b].here()) as f64;
-            self.down[i] += dot(strips[a].above(), strips[b].here()) as f64;
+        // Sixteen products of every sample: pieces that stay in the first cache meanwhile.
+        const PIECE: usize = 2048;
+        let length = strips[0].here().len();
+        for start in (0..length).step_by(PIECE) {
+            let end = (start + PIECE).min(length);
+            let here = |c: usize| &strips[c].here()[start..end];
+            for (sum, (a, b)) in self.products.iter_mut().zip(PAIRS) {
+                *sum += dot(here(a), here(b)) as f64;
+            }
+            for (i, (a, b)) in LAGGED.into_iter().enumerate() {
+                // The neighbour of a piece's last sample is in the next piece; a strip's last sample is a zero.
+                let next = &strips[b].here()[start + 1..(end + 1).min(length)];
+                self.right[i] += dot(here(a), next) as f64;
+                self.down[i] += dot(&strips[a].above()[start..end], here(b)) as f64;
+            }
         }
     }
 }
@@ -93,14 +98,33 @@ fn difference(here: &[u8], below: &[u8], n: usize, out: &mut [i16]) {
     }
 }
 
+/// Adds |d| at each place x mod 32; `row` has a multiple of 16 values.
 #[multiversion(targets = "simd")]
-fn accumulate(row: &[i16], sums: &mut [u32]) {
-    let n = sums.len();
-    let row = &row[..n];
-    for x in 0..n {
-        sums[x] += u32::from(row[x].unsigned_abs());
+fn fold(row: &[i16], sums: &mut [u32; LANES]) {
+    // Four blocks at a time: an addition need not wait for the one before it.
+    const WIDE: usize = 4 * LANES;
+    // |d| is at most 510: 128 of them fit 16 bits.
+    for part in row.chunks(127 * WIDE) {
+        let (whole, rest) = part.as_chunks::<WIDE>();
+        let (mut lanes, mut last) = ([0_u16; WIDE], [0_i16; WIDE]);
+        last[..rest.len()].copy_from_slice(rest);
+        for block in whole {
+            for l in 0..WIDE {
+                lanes[l] += block[l].unsigned_abs();
+            }
+        }
+        for l in 0..WIDE {
+            lanes[l] += last[l].unsigned_abs();
+        }
+        for block in lanes.as_chunks::<LANES>().0 {
+            for l in 0..LANES {
+                sums[l] += u32::from(block[l]);
+            }
+        }
     }
 }
+
+const _: () = assert!(LANES == 2 * PERIOD);
 
 /// The family `cross_channel`.
 pub(super) struct Family;

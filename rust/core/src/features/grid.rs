@@ -42,16 +42,20 @@ impl Feature for Family {
 /// Mean step at each phase, across and down.
 fn steps(luma: &Plane<u8>) -> ([f64; PERIOD], [f64; PERIOD]) {
     let (width, height) = (luma.width, luma.height);
-    let mut columns = vec![0_u32; width - 1];
+    let mut across = Across::new();
     let mut down = vec![0_u64; height - 1];
     for y in 0..height {
         let row = luma.row(y);
-        add_steps(row, &mut columns);
+        across.add(row);
         if y + 1 < height {
             down[y] = distance(row, luma.row(y + 1));
         }
     }
-    let across = fold(columns.iter().map(|&sum| f64::from(sum) / height as f64));
+    across.empty();
+    let across = std::array::from_fn(|p| {
+        let places = (width - 1 - p).div_ceil(PERIOD) * height;
+        across.sums[p] as f64 / places as f64 + FLOOR
+    });
     (across, fold(down.iter().map(|&sum| sum as f64 / width as f64)))
 }
 
@@ -64,10 +68,57 @@ fn fold(values: impl Iterator<Item = f64>) -> [f64; PERIOD] {
     sums.map(|(sum, count)| sum / count + FLOOR)
 }
 
+/// Pixels that are compared at once.
+const LANES: usize = 64;
+
+/// Σ of steps along rows at each phase.
+struct Across {
+    sums: [u64; PERIOD],
+    /// Lane l is at phase l mod 8.
+    lanes: [u16; LANES],
+    /// Steps added to a lane, at most, since the lanes were emptied.
+    pending: usize,
+}
+
+impl Across {
+    /// Steps of at most 255 that stay inside 16 bits.
+    const FULL: usize = 256;
+
+    fn new() -> Self {
+        Self { sums: [0; PERIOD], lanes: [0; LANES], pending: 0 }
+    }
+
+    fn add(&mut self, row: &[u8]) {
+        let n = row.len() - 1;
+        for start in (0..n).step_by(Self::FULL * LANES) {
+            let end = (start + Self::FULL * LANES).min(n);
+            let steps = (end - start).div_ceil(LANES);
+            if self.pending + steps > Self::FULL {
+                self.empty();
+            }
+            self.pending += steps;
+            add_steps(&row[start..end], &row[start + 1..=end], &mut self.lanes);
+        }
+    }
+
+    fn empty(&mut self) {
+        for (lane, sum) in self.lanes.iter_mut().enumerate() {
+            self.sums[lane % PERIOD] += u64::from(std::mem::take(sum));
+        }
+        self.pending = 0;
+    }
+}
+
 #[multiversion(targets = "simd")]
-fn add_steps(row: &[u8], sums: &mut [u32]) {
-    for ((sum, a), b) in sums.iter_mut().zip(row).zip(&row[1..]) {
-        *sum += u32::from(a.abs_diff(*b));
+fn add_steps(here: &[u8], right: &[u8], lanes: &mut [u16; LANES]) {
+    let ((chunks, rest), (right, right_rest)) = (here.as_chunks::<LANES>(), right.as_chunks::<LANES>());
+    for (a, b) in chunks.iter().zip(right) {
+        for l in 0..LANES {
+            lanes[l] += u16::from(a[l].abs_diff(b[l]));
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(rest).zip(right_rest) {
+        *lane += u16::from(a.abs_diff(*b));
     }
 }
 

@@ -4,8 +4,9 @@ use multiversion::multiversion;
 
 use super::sums::{MOMENTS, Moments};
 use super::{About, Feature, Set};
-use crate::image::Planes;
-use crate::transform::lanes::{LANES, blocks, padded, start, window, window_mut};
+use crate::image::{Plane, Planes};
+use crate::transform::avx512::block_sums;
+use crate::transform::lanes::{LANES, Window, blocks, padded, start, window, window_mut};
 
 /// The family `npr`.
 pub(super) struct Family;
@@ -31,21 +32,39 @@ impl Feature for Family {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let luma = planes.luma8();
-        let n = luma.width / 2;
-        let mut sums: [Moments; 3] = Default::default();
-        let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(n));
-        for pair in luma.data.chunks_exact(2 * luma.width) {
-            let (top, bottom) = pair.split_at(luma.width);
-            let [right, down, across] = &mut rows;
-            offsets(top, bottom, n, right, down, across);
-            for (sums, row) in sums.iter_mut().zip(&rows) {
-                sums.add(row, n);
-            }
+        let mut sums = Default::default();
+        if !add_vectors(planes.luma8(), &mut sums) {
+            add_rows(planes.luma8(), &mut sums);
         }
         for (moments, out) in sums.iter_mut().zip(out.chunks_exact_mut(MOMENTS.len())) {
             moments.finish();
             moments.fill(1.0, out);
+        }
+    }
+}
+
+/// By vectors of pixels, where the machine can; says whether it did.
+fn add_vectors(luma: &Plane<u8>, sums: &mut [Moments; 3]) -> bool {
+    let blocks = Window { start: 0, width: luma.width & !1, height: luma.height & !1, stride: luma.width };
+    for part in blocks.parts() {
+        let Some(offsets) = block_sums(&luma.data, part) else { return false };
+        for (sums, offset) in sums.iter_mut().zip(offsets) {
+            sums.add_sums(offset, part.width * part.height / 4);
+        }
+    }
+    true
+}
+
+/// Row after row.
+fn add_rows(luma: &Plane<u8>, sums: &mut [Moments; 3]) {
+    let n = luma.width / 2;
+    let mut rows: [Vec<i16>; 3] = std::array::from_fn(|_| padded(n));
+    for pair in luma.data.chunks_exact(2 * luma.width) {
+        let (top, bottom) = pair.split_at(luma.width);
+        let [right, down, across] = &mut rows;
+        offsets(top, bottom, n, right, down, across);
+        for (sums, row) in sums.iter_mut().zip(&rows) {
+            sums.add(row, n);
         }
     }
 }
@@ -64,6 +83,32 @@ fn offsets(top: &[u8], bottom: &[u8], n: usize, right: &mut [i16], down: &mut [i
             right[l] = i16::from(top[2 * l + 1]) - origin;
             down[l] = i16::from(bottom[2 * l]) - origin;
             across[l] = i16::from(bottom[2 * l + 1]) - origin;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moments, add_rows, add_vectors};
+    use crate::image::Plane;
+
+    #[test]
+    fn vectors_sum_as_rows_do() {
+        for (width, height, range) in [(64, 64, 256), (195, 81, 256), (130, 80, 9), (20_001, 64, 200), (128, 70, 1)] {
+            let data = (0..width * height).map(|i| (i * i % 8191 % range) as u8).collect();
+            let plane = Plane { width, height, data };
+            let (mut vectors, mut rows): ([Moments; 3], [Moments; 3]) = Default::default();
+            if !add_vectors(&plane, &mut vectors) {
+                return; // no such vectors on this machine
+            }
+            add_rows(&plane, &mut rows);
+            for (a, b) in vectors.iter().zip(&mut rows) {
+                b.finish();
+                assert_eq!((a.count, a.absolute, a.zeros), (b.count, b.absolute, b.zeros));
+                // Rows add up to 1,024 values in single precision, with an error of 6e-8 each.
+                assert!((a.square - b.square).abs() <= 1e-4 * b.square);
+                assert!((a.fourth - b.fourth).abs() <= 1e-4 * b.fourth);
+            }
         }
     }
 }

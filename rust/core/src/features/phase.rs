@@ -74,10 +74,10 @@ impl Feature for Family {
         let luma = planes.luma8();
         let (width, height) = (luma.width.min(REGION), luma.height.min(REGION));
         let region = centre(luma, width, height);
-        out[..6].copy_from_slice(&whitened_moments(&phase_only(region, width), width));
+        out[..6].copy_from_slice(&whitened_moments(&phase_only(&region, width), width));
         let shortest = luma.width.min(luma.height);
         let side = if shortest >= SQUARES[0] { SQUARES[0] } else { SQUARES[1] };
-        let spectrum = plane_fft::forward(centre(luma, side, side), side);
+        let spectrum = plane_fft::forward(&centre(luma, side, side), side);
         out[6..].copy_from_slice(&congruency(&spectrum));
     }
 }
@@ -92,7 +92,7 @@ fn centre(luma: &Plane<u8>, width: usize, height: usize) -> Vec<f32> {
 }
 
 /// The image of unit magnitudes and the phases of `region`, scaled to a mean square near one.
-fn phase_only(region: Vec<f32>, width: usize) -> Vec<f32> {
+fn phase_only(region: &[f32], width: usize) -> Vec<f32> {
     let mut spectrum = plane_fft::forward(region, width);
     let strongest = spectrum.data.iter().map(Complex32::norm_sqr).fold(0.0, f32::max);
     let least = strongest * WEAKEST * WEAKEST;
@@ -232,14 +232,14 @@ fn congruency(spectrum: &Spectrum) -> [f32; 5] {
     ]
 }
 
-/// The complex plane of `spectrum` times `factor`, rows of `side` pixels.
+/// The complex plane of `spectrum` times `factor`, columns of `side` pixels.
 fn filtered(spectrum: &[Complex32], side: usize, factor: impl Fn(usize) -> Complex32) -> Vec<Complex32> {
     let mut data: Vec<Complex32> = spectrum.iter().enumerate().map(|(k, c)| c * factor(k)).collect();
     plane_fft::inverse_square(&mut data, side);
     data
 }
 
-/// Log-Gabor gains and Riesz factors of a square, `[u * side + v]`.
+/// Log-Gabor gains and Riesz factors of a square, `[v * side + u]`.
 struct Filters {
     /// Per scale, with the 1 / n of the inverse transform; 0 at DC.
     gains: Vec<[f32; 3]>,
@@ -256,8 +256,8 @@ impl Filters {
         let odd = |k: usize| if k == side / 2 { 0.0 } else { frequency(k) };
         let n = (side * side) as f64;
         let (mut gains, mut riesz) = (Vec::with_capacity(side * side), Vec::with_capacity(side * side));
-        for u in 0..side {
-            for v in 0..side {
+        for v in 0..side {
+            for u in 0..side {
                 let radius = frequency(u).hypot(frequency(v));
                 if radius == 0.0 {
                     gains.push([0.0; 3]);
@@ -275,12 +275,15 @@ impl Filters {
     }
 }
 
-/// Both halves of the spectrum of a square, `[u * side + v]`.
+/// Both halves of the spectrum of a square, `[v * side + u]`.
 fn whole(spectrum: &Spectrum) -> Vec<Complex32> {
-    let side = spectrum.height;
-    let mut data = spectrum.data.clone();
-    for u in side / 2 + 1..side {
-        data.extend((0..side).map(|v| spectrum.data[(side - u) * side + (side - v) % side].conj()));
+    let side = spectrum.width;
+    let across = side / 2 + 1;
+    let row = |v: usize| &spectrum.data[v * across..(v + 1) * across];
+    let mut data = Vec::with_capacity(side * side);
+    for v in 0..side {
+        data.extend_from_slice(row(v));
+        data.extend(row((side - v) % side)[1..=side - across].iter().rev().map(Complex32::conj));
     }
     data
 }

@@ -18,6 +18,9 @@ fn signed(k: usize) -> f64 {
 struct Tables {
     ring: [u8; SIDE * SIDE],
     angle: [u8; SIDE * SIDE],
+    /// How many frequencies each bin has.
+    ring_size: [u16; SIDE],
+    angle_size: [u16; SIDE],
 }
 
 fn tables() -> &'static Tables {
@@ -33,7 +36,15 @@ fn tables() -> &'static Tables {
             let below = fy.hypot(fx) <= 0.1 * SIDE as f64;
             if below { ANGLES as u8 } else { bin.rem_euclid(ANGLES as isize) as u8 }
         };
-        Tables { ring: std::array::from_fn(ring), angle: std::array::from_fn(angle) }
+        let (ring, angle) = (std::array::from_fn(ring), std::array::from_fn(angle));
+        let sizes = |bins: &[u8; SIDE * SIDE]| {
+            let mut sizes = [0; SIDE];
+            for &bin in bins {
+                sizes[usize::from(bin)] += 1;
+            }
+            sizes
+        };
+        Tables { ring_size: sizes(&ring), angle_size: sizes(&angle), ring, angle }
     });
     &TABLES
 }
@@ -75,14 +86,22 @@ impl Feature for Radial {
     }
 }
 
-fn radial(power: &Power, out: &mut [f32]) {
-    let mut sums = [(0.0, 0.0); RINGS + 2];
-    for (&p, &ring) in power.iter().zip(&tables().ring) {
-        let ring = &mut sums[usize::from(ring)];
-        ring.0 += p;
-        ring.1 += 1.0;
+/// Power summed by bin, bins below 64. Neighbours mostly share a bin: four sums take turns, so that none waits for the
+/// addition before it.
+fn sum_by_bin(power: &Power, bins: &[u8; SIDE * SIDE]) -> [f64; SIDE] {
+    let mut sums = [[0.0; SIDE]; 4];
+    for (power, bins) in power.as_chunks::<4>().0.iter().zip(bins.as_chunks::<4>().0) {
+        for i in 0..4 {
+            sums[i][usize::from(bins[i]) % SIDE] += power[i];
+        }
     }
-    let logs: Vec<f64> = sums.iter().skip(1).map(|(sum, count)| (sum / count + FLOOR).ln()).collect();
+    std::array::from_fn(|bin| (sums[0][bin] + sums[1][bin]) + (sums[2][bin] + sums[3][bin]))
+}
+
+fn radial(power: &Power, out: &mut [f32]) {
+    let Tables { ring, ring_size, .. } = tables();
+    let sums = sum_by_bin(power, ring);
+    let logs: Vec<f64> = (1..RINGS + 2).map(|r| (sums[r] / f64::from(ring_size[r]) + FLOOR).ln()).collect();
     let level = logs[..RINGS].iter().sum::<f64>() / RINGS as f64;
     out[0] = level as f32;
     for (out, log) in out[1..].iter_mut().zip(logs) {
@@ -116,11 +135,12 @@ impl Feature for Angular {
 }
 
 fn angular(power: &Power, out: &mut [f32]) {
-    let mut sums = [0.0; ANGLES + 1];
-    for (&p, &bin) in power.iter().zip(&tables().angle) {
-        sums[usize::from(bin)] += p + FLOOR;
+    let Tables { angle, angle_size, .. } = tables();
+    let mut sums = sum_by_bin(power, angle);
+    for (sum, &size) in sums.iter_mut().zip(angle_size) {
+        *sum += f64::from(size) * FLOOR;
     }
-    // The last bin holds what lies below 0.1 cycles per pixel.
+    // The bin after the last holds what lies below 0.1 cycles per pixel.
     let total: f64 = sums[..ANGLES].iter().sum();
     for (out, sum) in out.iter_mut().zip(sums) {
         *out = (sum / total) as f32;

@@ -5,7 +5,9 @@ use multiversion::multiversion;
 use super::sums::{MOMENTS, Moments, POWER_FLOOR};
 use super::{About, Feature, Set};
 use crate::image::Planes;
-use crate::transform::lanes::{LANES, Strip, blocks, dot, dot_next, start, window, window_mut};
+use crate::transform::avx512::neighbour_sums;
+use crate::transform::filters::{second_difference, square3};
+use crate::transform::lanes::{Strip, dot, dot_next};
 
 /// The family `srm3`.
 pub(super) struct Family;
@@ -41,11 +43,29 @@ impl Feature for Family {
         let luma = planes.luma8();
         let n = luma.width - 4;
         let mut sums: [Sums; 3] = Default::default();
-        let mut strips: [Strip; 3] = std::array::from_fn(|_| Strip::new(n));
-        for y in 2..luma.height - 2 {
-            let window = std::array::from_fn(|i| luma.row(y + i - 2));
-            filter(window, n, strips.each_mut().map(Strip::push));
-            if strips[0].is_full() || y == luma.height - 3 {
+        // Three strips stay in the first cache, with the rows that they come from.
+        let mut strips: [Strip<i8>; 3] = std::array::from_fn(|_| Strip::of(n, 4096));
+        // What lies beside the image is computed with it, so that all loops run over whole vectors, and then cleared.
+        let beside = (n + 2).next_multiple_of(64) + 64;
+        let mut lines = [0; 3].map(|_: i32| vec![0_i16; beside]);
+        let mut squares = [0; 3].map(|_: i32| vec![0_i16; beside]);
+        for y in 0..luma.height {
+            lines.rotate_left(1);
+            second_difference(luma.row(y), &mut lines[2]);
+            if y < 2 {
+                continue;
+            }
+            squares.rotate_left(1);
+            square3(&lines[0], &lines[1], &lines[2], &mut squares[2]);
+            if y < 4 {
+                continue;
+            }
+            let [square3, square5, line] = strips.each_mut().map(Strip::push);
+            clamped(&lines[0], &squares[0], &squares[1], &squares[2], square3, square5, line);
+            for row in [square3, square5, line] {
+                row[n..].fill(0);
+            }
+            if strips[0].is_full() || y + 1 == luma.height {
                 for (sums, strip) in sums.iter_mut().zip(&mut strips) {
                     sums.add(strip, n);
                     strip.restart();
@@ -66,13 +86,30 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, strip: &Strip, n: usize) {
-        let (here, above) = (strip.here(), strip.above());
-        self.moments.add(here, n * strip.len());
-        self.neighbours[0] += dot_next(here, here) as f64;
-        self.neighbours[1] += dot(above, here) as f64;
-        self.neighbours[2] += dot_next(above, here) as f64;
-        self.neighbours[3] += dot_next(here, above) as f64;
+    fn add(&mut self, strip: &Strip<i8>, n: usize) {
+        let (here, above) = strip.neighbours();
+        let samples = here.len() - 1;
+        for start in (0..samples).step_by(PART) {
+            let part = start..(start + PART).min(samples) + 1;
+            self.add_part(&here[part.clone()], &above[part]);
+        }
+        self.moments.count += (n * strip.len()) as f64;
+        self.moments.zeros -= (samples - n * strip.len()) as f64;
+    }
+
+    /// All but the last sample of `here`, with the neighbours before them in `above`.
+    fn add_part(&mut self, here: &[i8], above: &[i8]) {
+        let n = here.len() - 1;
+        let neighbours = if let Some([absolute, square, fourth, zeros, neighbours @ ..]) = neighbour_sums(here, above) {
+            self.moments.add_sums([absolute, square, fourth, zeros].map(|sum| sum as f64), 0);
+            neighbours
+        } else {
+            self.moments.add_padded(&here[..n]);
+            [dot_next(here, here), dot(&above[..n], here), dot_next(above, here), dot_next(here, above)]
+        };
+        for (total, sum) in self.neighbours.iter_mut().zip(neighbours) {
+            *total += sum as f64;
+        }
     }
 
     fn fill(&self, step: f64, width: usize, height: usize, out: &mut [f32]) {
@@ -86,37 +123,51 @@ impl Sums {
     }
 }
 
-/// The three clamped filter responses at (x + 2, centre row), x < n.
+/// Samples that are summed at once; a multiple of any vector.
+const PART: usize = 16_384;
+
+/// The three clamped responses from those unclamped: the 5x5 filter is the 3x3 filter followed by
+/// [[1, 0, 1], [0, 2, 0], [1, 0, 1]].
 #[multiversion(targets = "simd")]
-fn filter(rows: [&[u8]; 5], n: usize, out: [&mut [i16]; 3]) {
-    let [square3, square5, line] = out;
-    for block in 0..blocks(n) {
-        let x = start(block, n);
-        let (mut far, mut near, mut here) = ([0_i16; LANES + 4], [0_i16; LANES + 4], [0_i16; LANES + 4]);
-        let a: &[u8; LANES + 4] = window(rows[0], x);
-        let b: &[u8; LANES + 4] = window(rows[1], x);
-        let c: &[u8; LANES + 4] = window(rows[2], x);
-        let d: &[u8; LANES + 4] = window(rows[3], x);
-        let e: &[u8; LANES + 4] = window(rows[4], x);
-        for l in 0..LANES + 4 {
-            far[l] = i16::from(a[l]) + i16::from(e[l]);
-            near[l] = i16::from(b[l]) + i16::from(d[l]);
-            here[l] = i16::from(c[l]);
-        }
-        let square3: &mut [i16; LANES] = window_mut(square3, x);
-        let square5: &mut [i16; LANES] = window_mut(square5, x);
-        let line: &mut [i16; LANES] = window_mut(line, x);
-        for l in 0..LANES {
-            // The filters are symmetric: sums over the two columns at each distance, times the filter's column.
-            let (far2, near2, here2) = (far[l] + far[l + 4], near[l] + near[l + 4], here[l] + here[l + 4]);
-            let (far1, near1, here1) = (far[l + 1] + far[l + 3], near[l + 1] + near[l + 3], here[l + 1] + here[l + 3]);
-            let (far0, near0, here0) = (far[l + 2], near[l + 2], here[l + 2]);
-            let five =
-                (2 * (near2 - here2) - far2) + (2 * far1 - 6 * near1 + 8 * here1) + (8 * near0 - 2 * far0 - 12 * here0);
-            let three = 2 * (here1 + near0) - near1 - 4 * here0;
-            square3[l] = three.clamp(-CLAMP * STEPS[0], CLAMP * STEPS[0]);
-            square5[l] = five.clamp(-CLAMP * STEPS[1], CLAMP * STEPS[1]);
-            line[l] = (here1 - 2 * here0).clamp(-CLAMP * STEPS[2], CLAMP * STEPS[2]);
-        }
+fn clamped(
+    line: &[i16],
+    above: &[i16],
+    here: &[i16],
+    below: &[i16],
+    square3: &mut [i8],
+    square5: &mut [i8],
+    flat: &mut [i8],
+) {
+    let n = flat.len();
+    let (above, above_right, below, below_right) = (&above[..n], &above[2..n + 2], &below[..n], &below[2..n + 2]);
+    let (here, line) = (&here[1..=n], &line[1..=n]);
+    let (square3, square5) = (&mut square3[..n], &mut square5[..n]);
+    for x in 0..n {
+        let corners = above[x] + above_right[x] + below[x] + below_right[x];
+        square3[x] = here[x].clamp(-CLAMP * STEPS[0], CLAMP * STEPS[0]) as i8;
+        square5[x] = (corners + 2 * here[x]).clamp(-CLAMP * STEPS[1], CLAMP * STEPS[1]) as i8;
+        flat[x] = line[x].clamp(-CLAMP * STEPS[2], CLAMP * STEPS[2]) as i8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sums;
+    use crate::transform::avx512::neighbour_sums;
+    use crate::transform::lanes::{dot, dot_next};
+
+    #[test]
+    fn vectors_sum_as_rows_do() {
+        let samples: Vec<i8> = (0..=4 * 192_i64).map(|i| (i * i % 8191 % 73 - 36) as i8).collect();
+        let (above, here) = (&samples[..=3 * 192], &samples[192..]);
+        let n = here.len() - 1;
+        let Some([absolute, square, fourth, zeros, neighbours @ ..]) = neighbour_sums(here, above) else { return };
+        let mut sums = Sums::default();
+        sums.moments.add_padded(&here[..n]);
+        sums.moments.finish();
+        let expected = [sums.moments.absolute, sums.moments.square, sums.moments.fourth, sums.moments.zeros];
+        assert_eq!([absolute, square, fourth, zeros], expected.map(|sum| sum as i64));
+        let products = [dot_next(here, here), dot(&above[..n], here), dot_next(above, here), dot_next(here, above)];
+        assert_eq!(neighbours, products);
     }
 }

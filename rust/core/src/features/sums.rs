@@ -44,13 +44,27 @@ const FLUSH: usize = 1024;
 impl Moments {
     /// Adds `n` values that stand in `padded` among zeros; its length is a multiple of [`LANES`].
     pub(crate) fn add(&mut self, padded: &[i16], n: usize) {
-        add(padded, &mut self.lanes);
+        self.add_padded(padded);
         self.count += n as f64;
         self.zeros -= (padded.len() - n) as f64;
+    }
+
+    /// Adds values and the zeros around them, without their count.
+    pub(crate) fn add_padded<T: Copy + Into<i32>>(&mut self, padded: &[T]) {
+        add(padded, &mut self.lanes);
         self.pending += blocks(padded.len());
         if self.pending >= FLUSH {
             self.finish();
         }
+    }
+
+    /// Adds Σ|v|, Σv², Σv⁴ and the zeros of `n` values.
+    pub(crate) fn add_sums(&mut self, [absolute, square, fourth, zeros]: [f64; 4], n: usize) {
+        self.count += n as f64;
+        self.absolute += absolute;
+        self.square += square;
+        self.fourth += fourth;
+        self.zeros += zeros;
     }
 
     /// Empties the lanes; to be called before the sums are read.
@@ -79,10 +93,10 @@ impl Moments {
 }
 
 #[multiversion(targets = "simd")]
-fn add(row: &[i16], lanes: &mut Lanes) {
+fn add<T: Copy + Into<i32>>(row: &[T], lanes: &mut Lanes) {
     for block in row.as_chunks::<LANES>().0 {
         for l in 0..LANES {
-            let v = i32::from(block[l]);
+            let v: i32 = block[l].into();
             lanes.absolute[l] += v.abs();
             lanes.zeros[l] += i32::from(v == 0);
             let square = (v * v) as f32;

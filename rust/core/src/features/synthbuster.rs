@@ -1,5 +1,9 @@
 //! Synthbuster: harmonics of the cross-difference at the periods of latent decoders and of JPEG.
 
+use std::sync::LazyLock;
+
+use multiversion::multiversion;
+
 use super::cross_difference::PERIOD;
 use super::{About, Feature, Set};
 use crate::image::Planes;
@@ -28,35 +32,58 @@ fn half_plane(period: i32) -> Vec<(i32, i32)> {
     frequencies
 }
 
-/// `|Σ folded(y,x) exp(-2πi (m y + n x) / 16)| / 256` at `[m mod 16][n]`, n = 0..8: rows, then columns.
-fn magnitudes(folded: &[[f64; PERIOD]; PERIOD]) -> [[f64; PERIOD / 2 + 1]; PERIOD] {
-    let turn: [(f64, f64); PERIOD] =
-        std::array::from_fn(|k| (std::f64::consts::TAU * k as f64 / PERIOD as f64).sin_cos());
-    let mut out = [[0.0; PERIOD / 2 + 1]; PERIOD];
-    for n in 0..=PERIOD / 2 {
-        let mut rows = [(0.0, 0.0); PERIOD];
-        for (row, (re, im)) in folded.iter().zip(&mut rows) {
-            for (x, value) in row.iter().enumerate() {
-                let (sin, cos) = turn[n * x % PERIOD];
-                *re += value * cos;
-                *im -= value * sin;
+/// cos and sin of 2πk / 16 at `[a][b]`, k = a b.
+type Turns = ([[f64; PERIOD]; PERIOD], [[f64; PERIOD]; PERIOD]);
+
+static TURNS: LazyLock<Turns> = LazyLock::new(|| {
+    let table = |f: fn(f64) -> f64| {
+        std::array::from_fn(|a| {
+            std::array::from_fn(|b| f(std::f64::consts::TAU * (a * b % PERIOD) as f64 / PERIOD as f64))
+        })
+    };
+    (table(f64::cos), table(f64::sin))
+});
+
+/// Magnitudes of the harmonics of period 16, `[m mod 16][n]`.
+pub(super) type Magnitudes = [[f64; PERIOD]; PERIOD];
+
+/// `|Σ folded(y,x) exp(-2πi (m y + n x) / 16)| / 256`: rows, then columns, all n of a row side by side.
+#[multiversion(targets = "simd")]
+pub(super) fn magnitudes(folded: &[[f64; PERIOD]; PERIOD], (cos, sin): &Turns, out: &mut Magnitudes) {
+    let mut rows = [[[0.0; PERIOD]; 2]; PERIOD];
+    for y in 0..PERIOD {
+        for x in 0..PERIOD {
+            for n in 0..PERIOD {
+                rows[y][0][n] += folded[y][x] * cos[x][n];
+                rows[y][1][n] -= folded[y][x] * sin[x][n];
             }
         }
-        for (m, out) in out.iter_mut().enumerate() {
-            let (mut re, mut im) = (0.0, 0.0);
-            for (y, row) in rows.iter().enumerate() {
-                let (sin, cos) = turn[m * y % PERIOD];
-                re += row.0 * cos + row.1 * sin;
-                im += row.1 * cos - row.0 * sin;
+    }
+    for m in 0..PERIOD {
+        let (mut re, mut im) = ([0.0; PERIOD], [0.0; PERIOD]);
+        for y in 0..PERIOD {
+            for n in 0..PERIOD {
+                re[n] += rows[y][0][n] * cos[m][y] + rows[y][1][n] * sin[m][y];
+                im[n] += rows[y][1][n] * cos[m][y] - rows[y][0][n] * sin[m][y];
             }
-            out[n] = f64::hypot(re, im) / (PERIOD * PERIOD) as f64;
         }
+        for n in 0..PERIOD {
+            out[m][n] = (re[n] * re[n] + im[n] * im[n]).sqrt() / (PERIOD * PERIOD) as f64;
+        }
+    }
+}
+
+/// [`magnitudes`] of the three channels.
+pub(super) fn harmonics(folded: &[[[f64; PERIOD]; PERIOD]; 3]) -> [Magnitudes; 3] {
+    let mut out = [[[0.0; PERIOD]; PERIOD]; 3];
+    for (folded, out) in folded.iter().zip(&mut out) {
+        magnitudes(folded, &TURNS, out);
     }
     out
 }
 
-/// Frequency (m, n) of the period 16 in what [`magnitudes`] gives.
-fn at(magnitudes: &[[f64; PERIOD / 2 + 1]; PERIOD], (m, n): (i32, i32)) -> f64 {
+/// Frequency (m, n) of the period 16 in [`Magnitudes`].
+fn at(magnitudes: &Magnitudes, (m, n): (i32, i32)) -> f64 {
     magnitudes[m.rem_euclid(PERIOD as i32) as usize][n as usize]
 }
 
@@ -87,13 +114,12 @@ impl Feature for Period8 {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let frequencies = half_plane(8);
-        let folded = &planes.cross_difference().folded;
-        for (folded, out) in folded.iter().zip(out.chunks_exact_mut(frequencies.len() + 1)) {
-            let magnitudes = magnitudes(folded);
-            let mean = at(&magnitudes, (0, 0)) + FLOOR;
+        let channels = &planes.cross_difference().harmonics;
+        for (magnitudes, out) in channels.iter().zip(out.chunks_exact_mut(frequencies.len() + 1)) {
+            let mean = at(magnitudes, (0, 0)) + FLOOR;
             out[0] = mean.ln() as f32;
             for (out, &(m, n)) in out[1..].iter_mut().zip(&frequencies) {
-                *out = (at(&magnitudes, (2 * m, 2 * n)) / mean + FLOOR).ln() as f32;
+                *out = (at(magnitudes, (2 * m, 2 * n)) / mean + FLOOR).ln() as f32;
             }
         }
     }
@@ -124,7 +150,7 @@ impl Feature for Period16 {
     }
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
-        let channels = planes.cross_difference().folded.each_ref().map(magnitudes);
+        let channels = &planes.cross_difference().harmonics;
         let sum = |frequency| channels.iter().map(|channel| at(channel, frequency)).sum::<f64>();
         let mean = sum((0, 0)) + 3.0 * FLOOR;
         for (out, frequency) in out.iter_mut().zip(odd_half_plane()) {

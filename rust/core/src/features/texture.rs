@@ -5,6 +5,8 @@ use multiversion::multiversion;
 use super::sums::POWER_FLOOR;
 use super::{About, Feature, Set};
 use crate::image::{Plane, Planes};
+use crate::transform::avx512::{square_sums, step_sums};
+use crate::transform::lanes::window;
 
 /// The family `texture`.
 pub(super) struct Family;
@@ -36,10 +38,14 @@ impl Feature for Family {
 
     fn compute(&self, planes: &Planes<'_>, out: &mut [f32]) {
         let (luma, residual) = (planes.luma8(), planes.residual());
-        let mut patches = Vec::new();
+        let mut patches = Vec::with_capacity(luma.data.len() / (SIDE * SIDE));
         for top in (0..=luma.height - SIDE).step_by(SIDE) {
-            for left in (0..=luma.width - SIDE).step_by(SIDE) {
-                patches.push(patch(luma, residual, top, left));
+            for left in (0..=luma.width - SIDE).step_by(2 * SIDE) {
+                let pair = 2.min((luma.width - left) / SIDE);
+                let diversities = diversities(luma, top, left, pair);
+                for (index, diversity) in diversities.into_iter().take(pair).enumerate() {
+                    patches.push(Patch { diversity, ..residuals(residual, top, left + index * SIDE) });
+                }
             }
         }
         patches.sort_by_key(|patch| patch.diversity);
@@ -54,7 +60,7 @@ impl Feature for Family {
 }
 
 /// Sums over one patch, exact.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Patch {
     diversity: u32,
     absolute: u32,
@@ -63,14 +69,29 @@ struct Patch {
     neighbours: [i32; 4],
 }
 
-fn patch(luma: &Plane<u8>, residual: &Plane<i16>, top: usize, left: usize) -> Patch {
-    let mut pixels = [[0; SIDE]; SIDE];
-    let mut values = [[0; 2 * SIDE]; SIDE + 1];
-    for y in 0..SIDE {
-        pixels[y].copy_from_slice(&luma.row(top + y)[left..left + SIDE]);
-        values[y][..SIDE].copy_from_slice(&residual.row(top + y)[left..left + SIDE]);
-    }
-    Patch { diversity: diversity(&pixels), ..residual_sums(&values) }
+/// Of one or two patches side by side.
+fn diversities(luma: &Plane<u8>, top: usize, left: usize, patches: usize) -> [u32; 2] {
+    let found = step_sums(&luma.data[top * luma.width + left..], luma.width, patches);
+    found.unwrap_or_else(|| {
+        let mut diversities = [0; 2];
+        for (index, sum) in diversities.iter_mut().take(patches).enumerate() {
+            let left = left + index * SIDE;
+            *sum = diversity(&std::array::from_fn(|y| *window(luma.row(top + y), left)));
+        }
+        diversities
+    })
+}
+
+fn residuals(residual: &Plane<i16>, top: usize, left: usize) -> Patch {
+    let found = square_sums(&residual.data[top * residual.width + left..], residual.width);
+    let Some([absolute, square, zeros, neighbours @ ..]) = found else {
+        let mut values = [[0; 2 * SIDE]; SIDE + 1];
+        for y in 0..SIDE {
+            values[y][..SIDE].copy_from_slice(&residual.row(top + y)[left..left + SIDE]);
+        }
+        return residual_sums(&values);
+    };
+    Patch { diversity: 0, absolute: absolute as u32, square: square as u32, zeros: zeros as u32, neighbours }
 }
 
 /// Σ of absolute differences to four neighbours.
@@ -155,4 +176,31 @@ fn pooled(patches: &[Patch]) -> [f64; 8] {
         correlation(2),
         correlation(3),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SIDE, diversities, diversity, residual_sums, residuals};
+    use crate::image::Plane;
+    use crate::transform::lanes::window;
+
+    #[test]
+    fn vectors_sum_as_rows_do() {
+        let (width, height) = (131, 70);
+        let bytes = Plane { width, height, data: (0..width * height).map(|i| (i * i % 8191) as u8).collect() };
+        let differences =
+            bytes.data.iter().rev().zip(&bytes.data).map(|(&a, &b)| i16::from(a) - i16::from(b)).collect();
+        let differences = Plane { width, height, data: differences };
+        for (top, left) in [(0, 0), (37, 66), (38, 67)] {
+            let mut samples = [[0; 2 * SIDE]; SIDE + 1];
+            for y in 0..SIDE {
+                samples[y][..SIDE].copy_from_slice(&differences.row(top + y)[left..left + SIDE]);
+            }
+            assert_eq!(residuals(&differences, top, left), residual_sums(&samples));
+            let expected =
+                [left, left + SIDE].map(|left| diversity(&std::array::from_fn(|y| *window(bytes.row(top + y), left))));
+            assert_eq!(diversities(&bytes, top, left, 2), expected);
+            assert_eq!(diversities(&bytes, top, left, 1)[0], expected[0]);
+        }
+    }
 }

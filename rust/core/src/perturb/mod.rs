@@ -16,6 +16,7 @@ use std::fmt;
 use crate::codec::{self, Encoding};
 use crate::error::Result;
 use crate::image::Image;
+use crate::transform::resize::Region;
 use step::{Step, parse_error};
 
 /// What a step or a named chain is, for people and for records.
@@ -143,6 +144,24 @@ impl Chain {
     /// Does the steps one after the other.
     pub fn apply(&self, image: Image, seed: u64) -> Result<Image> {
         Ok(self.run(Cow::Owned(image), seed, self.steps.len())?.into_owned())
+    }
+
+    /// The part of an image of `width` × `height` that the chain reads to make `part` of its result; `None`: all of it.
+    pub fn part_read(&self, width: u32, height: u32, part: Region) -> Option<Region> {
+        self.steps.iter().try_rfold(part, |part, step| step.part_read(width, height, part))
+    }
+
+    /// As [`Chain::apply`], for one who reads no pixel of the result but those of `part`: the others may be any. Of
+    /// `image` too, only [`Chain::part_read`] needs to be there.
+    pub fn apply_part(&self, image: Image, seed: u64, part: Region) -> Result<Image> {
+        let (width, height) = (image.width(), image.height());
+        let reads = self.steps.iter().rev().scan(Some(part), |part, step| {
+            *part = part.and_then(|part| step.part_read(width, height, part));
+            Some(*part)
+        });
+        let Some(reads) = reads.collect::<Option<Vec<_>>>() else { return self.apply(image, seed) };
+        let steps = self.steps.iter().zip(reads.into_iter().rev());
+        steps.into_iter().try_fold(image, |image, (step, read)| step.apply_part(image, read))
     }
 
     /// The file that the chain ends in: its last encoder's bytes, or a PNG if it ends in none.

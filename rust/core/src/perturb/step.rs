@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use super::{ALL, NAMED, noise};
@@ -9,9 +10,13 @@ use crate::codec::{self, Encoding, Input, Limits, Subsampling};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::transform::blur::gaussian_blur;
-use crate::transform::resize::{Kernel, resize};
+use crate::transform::resize::{Kernel, Region, resize};
 
 const MAX_SIDE: u32 = 65_535;
+/// Side of the largest MCU of a JPEG that is encoded here.
+const GRID: usize = 16;
+/// As many pixels as two chroma samples are wide: upsampling reads one sample beside a pixel's own.
+const MARGIN: usize = 4;
 const MAX_FACTOR: f64 = 16.0;
 const MAX_SIGMA: f64 = 255.0;
 
@@ -128,6 +133,39 @@ impl Step {
             Self::Noise { sigma } => noise::add(image.into_owned(), sigma, seed),
         };
         made.map(Cow::Owned)
+    }
+
+    /// The part of an image of `width` × `height` that the step reads to make `part` of its own result, which lies at the
+    /// same place; `None` where that may be all of it, or elsewhere.
+    pub(super) fn part_read(&self, width: u32, height: u32, part: Region) -> Option<Region> {
+        let widened = |range: Range<usize>, side: u32| {
+            let end = (range.end + MARGIN).next_multiple_of(GRID).min(side as usize);
+            range.start.saturating_sub(MARGIN) / GRID * GRID..end
+        };
+        match *self {
+            Self::Png => Some(part),
+            Self::Jpeg { shift: 0, .. } => {
+                let (columns, rows) = (widened(part.columns(), width), widened(part.rows(), height));
+                Some(Region { left: columns.start, top: rows.start, width: columns.len(), height: rows.len() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Does a step that has a [`Step::part_read`], on that part of `image` alone.
+    pub(super) fn apply_part(&self, image: Image, read: Region) -> Result<Image> {
+        if *self == Self::Png {
+            return Ok(image);
+        }
+        let (width, height) = (image.width(), image.height());
+        let size = Size { width: read.width as u32, height: read.height as u32 };
+        let made = self.through_codec(&cut(&image, read.left as u32, read.top as u32, size)?)?;
+        let mut data = image.into_data();
+        let rows = data.chunks_exact_mut(width as usize * 3).skip(read.top);
+        for (row, made) in rows.zip(made.data().chunks_exact(read.width * 3)) {
+            row[read.left * 3..][..made.len()].copy_from_slice(made);
+        }
+        Image::from_rgb(width, height, data)
     }
 
     fn through_codec(&self, image: &Image) -> Result<Image> {

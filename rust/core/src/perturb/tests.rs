@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::{ALL, Chain, NAMED};
 use crate::codec::{self, Format, Input, Limits};
 use crate::image::Image;
+use crate::transform::resize::Region;
 
 fn picture(width: u32, height: u32) -> Image {
     let value = |k: u32| ((k / 3 % width) * 5 + (k / 3 / width) * 3 + k % 3 * 40) as u8;
@@ -190,4 +191,36 @@ fn a_step_that_fails_fails_only_the_chains_that_take_it() {
     let mut failed = [false; 3];
     super::apply_each(&chains.iter().collect::<Vec<_>>(), &wide, 0, &mut |index, made| failed[index] = made.is_err());
     assert_eq!(failed, [true, false, true]); // WebP ends at 16,383 px a side
+}
+
+#[test]
+fn a_part_of_a_chain_has_the_pixels_of_the_whole() {
+    let (width, height) = (157, 139);
+    let image = picture(width, height);
+    for text in ["jpeg:75", "jpeg:90:444+jpeg:60", "png+jpeg:85:422", "native", "blur:1+jpeg:75", "jpeg:80:shift=3"] {
+        let chain = Chain::parse(text).expect("the text is right");
+        let whole = apply(text, image.clone());
+        for at in 0..120_usize {
+            let part = Region { left: at % 61, top: (at * 5) % 57, width: 1 + at % 93, height: 1 + (at * 3) % 79 };
+            // What is not read may be anything.
+            let mut data = image.data().to_vec();
+            if let Some(read) = chain.part_read(width, height, part) {
+                for (i, pixel) in data.chunks_exact_mut(3).enumerate() {
+                    let (x, y) = (i % width as usize, i / width as usize);
+                    if !read.columns().contains(&x) || !read.rows().contains(&y) {
+                        pixel.fill(at as u8);
+                    }
+                }
+            }
+            let image = Image::from_rgb(width, height, data).expect("its size is right");
+            let found = chain.apply_part(image, 7, part).expect("the step is possible");
+            assert_eq!((found.width(), found.height()), (whole.width(), whole.height()));
+            for y in part.rows() {
+                let row = |image: &Image| {
+                    image.data()[(y * image.width() as usize + part.left) * 3..][..part.width * 3].to_vec()
+                };
+                assert_eq!(row(&found), row(&whole), "{text} {part:?} row {y}");
+            }
+        }
+    }
 }

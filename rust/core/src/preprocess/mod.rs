@@ -15,9 +15,9 @@ use crate::codec::Limits;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::transform::interpolate::{Interpolation, interpolate};
-use crate::transform::resize::{Kernel, Region, resize_part};
+use crate::transform::resize::{Kernel, Region, part_read, resize_part};
 use normalise::Affine;
-use place::{Axis, place, tile_starts};
+use place::{Axis, place, place_at, tile_starts};
 
 /// What is kept of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,15 @@ pub struct Preprocessing {
     pub minimum: u32,
 }
 
+/// Where one image is cut, and whether it is turned over.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct View {
+    /// Fractions, 0 to 1 (without 1), of the free rows and columns that lie before the crop; `None`: its usual place.
+    pub at: Option<[f64; 2]>,
+    /// Whether left and right change places.
+    pub mirrored: bool,
+}
+
 impl Preprocessing {
     /// Refuses what no image could be made into.
     pub fn check(&self, limits: &Limits) -> Result<()> {
@@ -140,20 +149,45 @@ impl Preprocessing {
     /// Writes the one row of `image`, which `name` names in errors, to `out`.
     ///
     /// `out` has as many values as [`Preprocessing::length`] says; of a mode that gives several rows, those that fit.
-    pub fn write(&self, name: &str, image: &Image, out: &mut [f32]) -> Result<()> {
+    pub fn write(&self, name: &str, image: &Image, view: View, out: &mut [f32]) -> Result<()> {
         self.accept(name, image)?;
         let (height, width) = (image.height(), image.width());
         let (to_height, to_width) = self.resized(height, width);
-        let down = place(to_height as usize, self.size.0 as usize, self.halving());
-        let across = place(to_width as usize, self.size.1 as usize, self.halving());
+        let (down, across) = self.axes(to_height, to_width, view);
+        let mirrored = view.mirrored;
         if (to_height, to_width) == (height, width) {
-            self.normalise(image, &down, &across, out);
+            self.normalise(image, &down, &across, mirrored, out);
             return Ok(());
         }
-        let part = Region { left: across.from, top: down.from, width: across.kept, height: down.kept };
-        let resized = self.resampling.part(image, to_width, to_height, part)?;
-        self.normalise(&resized, &Axis { from: 0, ..down }, &Axis { from: 0, ..across }, out);
+        let resized = self.resampling.part(image, to_width, to_height, kept(&down, &across))?;
+        self.normalise(&resized, &Axis { from: 0, ..down }, &Axis { from: 0, ..across }, mirrored, out);
         Ok(())
+    }
+
+    /// The part of an image of `width` × `height` that [`Preprocessing::write`] reads, where that is worth a decoder's
+    /// knowing; `None`: all of it.
+    pub fn part(&self, width: u32, height: u32, view: View) -> Option<Region> {
+        let (to_height, to_width) = self.resized(height, width);
+        let (down, across) = self.axes(to_height, to_width, view);
+        let part = match self.resampling {
+            _ if self.length().is_none() || to_height == 0 || to_width == 0 => return None,
+            _ if (to_height, to_width) == (height, width) => kept(&down, &across),
+            Resampling::Antialiased(kernel) => {
+                part_read(width, height, (to_width, to_height), kept(&down, &across), kernel)
+            }
+            Resampling::Plain(_) => return None,
+        };
+        let pixels = width as usize * height as usize;
+        (part.width * part.height < pixels / 10 * 9).then_some(part)
+    }
+
+    fn axes(&self, height: u32, width: u32, view: View) -> (Axis, Axis) {
+        let (height, width) = (height as usize, width as usize);
+        let size = (self.size.0 as usize, self.size.1 as usize);
+        match view.at {
+            Some([down, across]) => (place_at(height, size.0, down), place_at(width, size.1, across)),
+            None => (place(height, size.0, self.halving()), place(width, size.1, self.halving())),
+        }
     }
 
     /// The rows of `image`, of any mode, and the (height, width) of each.
@@ -165,7 +199,7 @@ impl Preprocessing {
             _ => {
                 let size = (self.size.0 as usize, self.size.1 as usize);
                 let mut row = vec![0.0; 3 * size.0 * size.1];
-                self.write(name, image, &mut row)?;
+                self.write(name, image, View::default(), &mut row)?;
                 return Ok((row, size));
             }
         };
@@ -183,7 +217,7 @@ impl Preprocessing {
         for (out, (top, left)) in values.chunks_exact_mut(length).zip(places) {
             let down = Axis { from: top, ..place(height, size.0, Rounding::Down) };
             let across = Axis { from: left, ..place(width, size.1, Rounding::Down) };
-            self.normalise(image, &down, &across, out);
+            self.normalise(image, &down, &across, false, out);
         }
         Ok((values, size))
     }
@@ -220,8 +254,8 @@ impl Preprocessing {
         if self.crop == Crop::Pad { Rounding::Down } else { self.rounding }
     }
 
-    /// Writes what `down` and `across` keep of `image`, padded and normalised.
-    fn normalise(&self, image: &Image, down: &Axis, across: &Axis, out: &mut [f32]) {
+    /// Writes what `down` and `across` keep of `image`, padded, turned over if `mirrored`, and normalised.
+    fn normalise(&self, image: &Image, down: &Axis, across: &Axis, mirrored: bool, out: &mut [f32]) {
         let affine = Affine { scale: self.scale, mean: self.mean, std: self.std };
         let stride = image.width() as usize * 3;
         let pad = match self.padding {
@@ -229,13 +263,16 @@ impl Preprocessing {
             Padding::Reflect => Vec::new(),
         };
         for y in 0..down.size {
-            let row = match (down.source(y), self.padding) {
+            let mut row = match (down.source(y), self.padding) {
                 (None, Padding::Constant(_)) => Cow::Borrowed(pad.as_slice()),
                 (from, padding) => {
                     let y = from.unwrap_or_else(|| down.mirrored(y));
                     across.row(&image.data()[y * stride..][..stride], padding)
                 }
             };
+            if mirrored {
+                row = row.as_chunks::<3>().0.iter().rev().flatten().copied().collect();
+            }
             if self.interleaved {
                 let out = &mut out[y * across.size * 3..][..across.size * 3];
                 normalise::interleaved(&row, out, &affine, self.bgr);
@@ -248,6 +285,11 @@ impl Preprocessing {
             }
         }
     }
+}
+
+/// What two axes keep.
+fn kept(down: &Axis, across: &Axis) -> Region {
+    Region { left: across.from, top: down.from, width: across.kept, height: down.kept }
 }
 
 #[cfg(test)]

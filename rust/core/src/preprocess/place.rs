@@ -34,6 +34,13 @@ pub(super) fn place(side: usize, size: usize, rounding: Rounding) -> Axis {
     Axis { from, kept: size, before: 0, size }
 }
 
+/// As [`place`], with the fraction `at` of the free room before what is kept: `at` uniform from 0 to 1 (without 1) makes
+/// every place equally likely.
+pub(super) fn place_at(side: usize, size: usize, at: f64) -> Axis {
+    let free = side.saturating_sub(size);
+    Axis { from: ((at * (free + 1) as f64) as usize).min(free), ..place(side, size, Rounding::Down) }
+}
+
 /// Where tiles of `size` begin on `side` pixels; the last is moved back inside.
 pub(super) fn tile_starts(side: usize, size: usize, stride: usize) -> Vec<usize> {
     let last = side.saturating_sub(size);

@@ -1,4 +1,4 @@
-use super::{Crop, Padding, Preprocessing, Resampling, Rounding};
+use super::{Crop, Padding, Preprocessing, Resampling, Rounding, View};
 use crate::codec::Limits;
 use crate::image::Image;
 use crate::transform::resize::{Kernel, resize};
@@ -26,7 +26,7 @@ fn image(width: u32, height: u32) -> Image {
 
 fn row(how: &Preprocessing, image: &Image) -> Vec<f32> {
     let mut out = vec![f32::NAN; how.length().expect("one row")];
-    how.write("image", image, &mut out).expect("it is large enough");
+    how.write("image", image, View::default(), &mut out).expect("it is large enough");
     out
 }
 
@@ -88,6 +88,55 @@ fn what_cannot_be_is_refused() {
     assert!(Resampling::parse("lanczos", false).is_err());
     assert!(Resampling::parse("cubic", true).is_err());
     let small = Preprocessing { minimum: 32, ..how(Crop::Squash, (4, 4)) };
-    let error = small.write("image", &image(31, 90), &mut [0.0; 48]).expect_err("a side of 31");
+    let error = small.write("image", &image(31, 90), View::default(), &mut [0.0; 48]).expect_err("a side of 31");
     assert_eq!(error.code(), "too_small");
+}
+
+#[test]
+fn a_view_is_a_crop_elsewhere_and_turned_over() {
+    let image = image(40, 31);
+    let mut out = vec![0.0; 3 * 10 * 12];
+    let how = how(Crop::Centre, (10, 12));
+    for (at, (top, left)) in [([0.0, 0.0], (0, 0)), ([0.999, 0.5], (21, 14)), ([0.5, 0.999], (11, 28))] {
+        for mirrored in [false, true] {
+            how.write("image", &image, View { at: Some(at), mirrored }, &mut out).expect("it is large enough");
+            for (y, row) in out.chunks_exact(36).enumerate() {
+                for (x, pixel) in row.chunks_exact(3).enumerate() {
+                    let x = left + if mirrored { 11 - x } else { x };
+                    let expected = &image.data()[((top + y) * 40 + x) * 3..][..3];
+                    assert!(
+                        pixel
+                            .iter()
+                            .zip(expected)
+                            .all(|(&found, &level)| found.to_bits() == f32::from(level).to_bits())
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_pixel_outside_the_part_is_read() {
+    let image = image(97, 120);
+    for kernel in [Kernel::Box, Kernel::Bilinear, Kernel::Bicubic, Kernel::Lanczos] {
+        for (crop, at) in
+            [(Crop::Short { to: 40 }, None), (Crop::Short { to: 150 }, Some([0.9, 0.2])), (Crop::Centre, None)]
+        {
+            let how = Preprocessing { resampling: Resampling::Antialiased(kernel), ..how(crop, (30, 24)) };
+            let view = View { at, mirrored: false };
+            let part = how.part(image.width(), image.height(), view).expect("less than all");
+            let mut data = image.data().to_vec();
+            for (i, pixel) in data.chunks_exact_mut(3).enumerate() {
+                if !part.rows().contains(&(i / 97)) || !part.columns().contains(&(i % 97)) {
+                    pixel.fill(255);
+                }
+            }
+            let other = Image::from_rgb(97, 120, data).expect("its size is right");
+            let [mut expected, mut found] = [vec![0.0; 3 * 30 * 24], vec![1.0; 3 * 30 * 24]];
+            how.write("image", &image, view, &mut expected).expect("possible");
+            how.write("other", &other, view, &mut found).expect("possible");
+            assert_eq!(found, expected, "{kernel:?} {crop:?}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ fn correlations(means: &Means) -> Vec<f32> {
         }
     }
     let sums = Sums::of(&plane);
-    let mut spectrum: Spectrum = plane_fft::forward(plane, PADDED);
+    let mut spectrum: Spectrum = plane_fft::forward(&plane, PADDED);
     for value in &mut spectrum.data {
         *value = Complex32::new(value.norm_sqr(), 0.0);
     }

@@ -26,16 +26,53 @@ pub const SCALE: [f32; 64] = {
 #[inline(always)]
 pub fn forward(blocks: &mut Blocks) {
     for row in blocks.as_chunks_mut::<8>().0 {
-        let [a, b, c, d, e, f, g, h] = row;
-        butterfly(a, b, c, d, e, f, g, h);
+        butterfly(row);
     }
+    vertical(blocks);
+}
+
+/// As [`forward`], of blocks whose rows of samples are `rows(0)` to `rows(7)`, one block after the other.
+#[inline(always)]
+pub fn forward_bytes<'a>(rows: impl Fn(usize) -> &'a [u8; 8 * LANES], blocks: &mut Blocks) {
+    for (y, out) in blocks.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let samples = rows(y).as_chunks::<8>().0;
+        // Each half of a block's row is one integer; its bytes are taken out of it lane by lane, nothing is moved.
+        let (mut left, mut right) = ([0_u32; LANES], [0_u32; LANES]);
+        for l in 0..LANES {
+            let eight = u64::from_le_bytes(samples[l]);
+            left[l] = eight as u32;
+            right[l] = (eight >> 32) as u32;
+        }
+        let (a, b) = (byte::<0>(&left), byte::<8>(&left));
+        let (c, d) = (byte::<16>(&left), byte::<24>(&left));
+        let (e, f) = (byte::<0>(&right), byte::<8>(&right));
+        let (g, h) = (byte::<16>(&right), byte::<24>(&right));
+        let mut row = [a, b, c, d, e, f, g, h];
+        butterfly(&mut row);
+        *out = row;
+    }
+    vertical(blocks);
+}
+
+/// The eight bits of each lane from bit `SHIFT` on. A loop over shifts tempts the compiler to scatters.
+#[inline(always)]
+fn byte<const SHIFT: u32>(lanes: &[u32; LANES]) -> Lane {
+    let mut values = [0.0; LANES];
+    for l in 0..LANES {
+        values[l] = ((lanes[l] >> SHIFT) & 255) as i32 as f32;
+    }
+    values
+}
+
+/// The transform along columns.
+#[inline(always)]
+fn vertical(blocks: &mut Blocks) {
     for x in 0..8 {
         let mut column = [[0.0; LANES]; 8];
         for (y, values) in column.iter_mut().enumerate() {
             *values = blocks[8 * y + x];
         }
-        let [a, b, c, d, e, f, g, h] = &mut column;
-        butterfly(a, b, c, d, e, f, g, h);
+        butterfly(&mut column);
         for (y, values) in column.iter().enumerate() {
             blocks[8 * y + x] = *values;
         }
@@ -46,17 +83,8 @@ type Lane = [f32; LANES];
 
 /// The 8-point butterfly of Arai, Agui and Nakajima, on every lane.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // eight separate borrows tell the compiler that no two lanes overlap
-fn butterfly(
-    p0: &mut Lane,
-    p1: &mut Lane,
-    p2: &mut Lane,
-    p3: &mut Lane,
-    p4: &mut Lane,
-    p5: &mut Lane,
-    p6: &mut Lane,
-    p7: &mut Lane,
-) {
+fn butterfly(p: &mut [Lane; 8]) {
+    let [p0, p1, p2, p3, p4, p5, p6, p7] = p;
     for l in 0..LANES {
         let (s07, d07) = (p0[l] + p7[l], p0[l] - p7[l]);
         let (s16, d16) = (p1[l] + p6[l], p1[l] - p6[l]);

@@ -3,6 +3,8 @@
 //! A tile has the smallest side that features accept, so every image has at least one, the number of bins never
 //! depends on the image's size, and no size is slow. Two real tiles ride in one complex transform: their spectra
 //! A and B need not be told apart, since |Z(k)|² + |Z(-k)|² = 2 (|A(k)|² + |B(k)|²) for Z = A + iB.
+//!
+//! AVX-512 has its own kernel (`fft_avx512`); the one below is for every other processor.
 
 use multiversion::multiversion;
 
@@ -10,32 +12,35 @@ use crate::image::Plane;
 
 /// Side of a tile, in pixels.
 pub const SIDE: usize = 64;
-const AREA: usize = SIDE * SIDE;
+pub(super) const AREA: usize = SIDE * SIDE;
 
 /// Mean power per frequency, `[v * 64 + u]`, v vertical and u horizontal, in cycles per 64 px modulo 64.
 ///
 /// Normalised by the window's energy: white noise of variance s² has power s² at every frequency.
 pub type Power = Box<[f64; AREA]>;
 
+/// What tiles are made of: bytes of luma, or residuals.
+#[cfg(target_arch = "x86_64")]
+pub trait Sample: Copy + Into<f32> + super::fft_avx512::Widen {}
+/// What tiles are made of: bytes of luma, or residuals.
+#[cfg(not(target_arch = "x86_64"))]
+pub trait Sample: Copy + Into<f32> {}
+impl Sample for u8 {}
+impl Sample for i16 {}
+
 /// Mean power of `plane` over tiles of [`SIDE`] px that cover it.
 ///
 /// Along each axis of n px there are t = ceil(n / 64) tiles, the i-th starting at floor(i (n - 64) / (t - 1)): side
 /// by side where 64 divides n, a little overlapped elsewhere, none partial. Each tile loses its mean and is multiplied
 /// by the separable window sin²(π (i + 1/2) / 64). Both sides of `plane` must be at least [`SIDE`].
-pub fn mean_power<T: Copy + Into<f32>>(plane: &Plane<T>) -> Power {
+pub fn mean_power<T: Sample>(plane: &Plane<T>) -> Power {
     let (ys, xs) = (starts(plane.height), starts(plane.width));
     let window = window();
     let mut work = Work::new();
     let mut sum = vec![0.0_f64; AREA];
     let mut lanes = Box::new([0.0_f32; AREA]);
     for (index, pair) in origins(&ys, &xs).chunks(2).enumerate() {
-        load(plane, pair[0], &window, &mut work.a.re);
-        match pair.get(1) {
-            Some(&second) => load(plane, second, &window, &mut work.a.im),
-            None => work.a.im.fill(0.0),
-        }
-        transform(&mut work.a, &mut work.b);
-        add_power(&work.a.re, &work.a.im, &mut lanes);
+        add_pair(plane, pair[0], pair.get(1).copied(), &window, &mut work, &mut lanes);
         if index % FLUSH == FLUSH - 1 {
             flush(&mut lanes, &mut sum);
         }
@@ -45,9 +50,43 @@ pub fn mean_power<T: Copy + Into<f32>>(plane: &Plane<T>) -> Power {
     let scale = 1.0 / (2.0 * energy * (ys.len() * xs.len()) as f64);
     Power::new(std::array::from_fn(|k| {
         let (v, u) = (k / SIDE, k % SIDE);
-        let mirrored = ((SIDE - v) % SIDE, (SIDE - u) % SIDE);
-        (sum[at(v, u)] + sum[at(mirrored.0, mirrored.1)]) * scale
+        (sum[at(v, u)] + sum[at((SIDE - v) % SIDE, (SIDE - u) % SIDE)]) * scale
     }))
+}
+
+/// Adds the power of one or two tiles, twice, to `sum`: their spectra in the order of [`at`].
+fn add_pair<T: Sample>(
+    plane: &Plane<T>,
+    first: (usize, usize),
+    second: Option<(usize, usize)>,
+    window: &[f32; SIDE],
+    work: &mut Work,
+    sum: &mut [f32; AREA],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx512) = super::fft_avx512::Available::detect() {
+        let tile = |(top, left): (usize, usize)| &plane.data[top * plane.width + left..];
+        return avx512.add_pair(tile(first), second.map(tile), plane.width, window, &mut work.a, sum);
+    }
+    add_pair_anywhere(plane, first, second, window, work, sum);
+}
+
+/// [`add_pair`] for any processor.
+fn add_pair_anywhere<T: Sample>(
+    plane: &Plane<T>,
+    first: (usize, usize),
+    second: Option<(usize, usize)>,
+    window: &[f32; SIDE],
+    work: &mut Work,
+    sum: &mut [f32; AREA],
+) {
+    load(plane, first, window, &mut work.a.re);
+    match second {
+        Some(second) => load(plane, second, window, &mut work.a.im),
+        None => work.a.im.fill(0.0),
+    }
+    transform(&mut work.a, &mut work.b);
+    add_power(&work.a.re, &work.a.im, sum);
 }
 
 /// Circular autocorrelation of the tiles behind `power`, over its value at lag 0 (plus `floor`): `[dy * 64 + dx]`,
@@ -86,9 +125,9 @@ fn window() -> [f32; SIDE] {
 }
 
 /// A complex tile.
-struct Tile {
-    re: Box<[f32; AREA]>,
-    im: Box<[f32; AREA]>,
+pub(super) struct Tile {
+    pub(super) re: Box<[f32; AREA]>,
+    pub(super) im: Box<[f32; AREA]>,
 }
 
 struct Work {
@@ -157,10 +196,10 @@ fn columns(tile: &mut Tile, work: &mut Tile) {
     }
 }
 
-type Complex = (f32, f32);
+pub(super) type Complex = (f32, f32);
 
 /// exp(-2πi jk / 64) at `[j][k]`.
-fn twiddles() -> &'static [[Complex; 8]; 8] {
+pub(super) fn twiddles() -> &'static [[Complex; 8]; 8] {
     static TABLE: std::sync::LazyLock<[[Complex; 8]; 8]> = std::sync::LazyLock::new(|| {
         std::array::from_fn(|j| {
             std::array::from_fn(|k| {
@@ -264,5 +303,36 @@ fn transpose(from: &[f32; AREA], to: &mut [f32; AREA]) {
 fn add_power(re: &[f32; AREA], im: &[f32; AREA], sum: &mut [f32; AREA]) {
     for ((sum, r), i) in sum.iter_mut().zip(re).zip(im) {
         *sum += r * r + i * i;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AREA, Plane, SIDE, Sample, Work, add_pair, add_pair_anywhere, window};
+
+    /// Power of tiles at odd places, by the kernel of this processor and by the one for any.
+    fn compare<T: Sample>(sample: impl Fn(u32) -> T) {
+        let (width, height) = (150, 80);
+        let data = (0..width * height).map(|i: usize| sample((i as u32).wrapping_mul(2_654_435_761) >> 16)).collect();
+        let plane = Plane { width, height, data };
+        for second in [Some((5, 83)), None] {
+            let mut sums = [0, 1].map(|_| Box::new([0.0_f32; AREA]));
+            add_pair(&plane, (16, 1), second, &window(), &mut Work::new(), &mut sums[0]);
+            add_pair_anywhere(&plane, (16, 1), second, &window(), &mut Work::new(), &mut sums[1]);
+            // Rounding moves amplitudes by as much at every frequency, the faint ones too.
+            let largest = sums[1].iter().copied().fold(0.0, f32::max).sqrt();
+            for v in 0..SIDE {
+                for u in 0..SIDE {
+                    let [one, other] = sums.each_ref().map(|sum| sum[super::at(v, u)].sqrt());
+                    assert!((one - other).abs() <= 1e-6 * largest, "({v}, {u}), {second:?}: {one} {other} {largest}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_agree() {
+        compare(|i| (i % 256) as u8);
+        compare(|i| (i % 511) as i16 - 255);
     }
 }

@@ -1,6 +1,6 @@
 //! Filters of integer taps: exact, so that every machine counts the same residuals.
 
-#![allow(clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
+#![allow(clippy::inline_always, clippy::needless_range_loop)] // a loop over lanes indexes several arrays at once
 
 use multiversion::multiversion;
 
@@ -84,5 +84,42 @@ pub fn correlate_rows<const N: usize, B: Bank<N>>(plane: &Plane<i16>, top: usize
                 out[y * width + left..][..LANES].copy_from_slice(residuals);
             }
         }
+    }
+}
+
+/// [1, -2, 1] along `row`, as many values as have both neighbours, from the start of `out`.
+///
+/// # Panics
+/// Where `row` has fewer than 34 samples, or `out` fewer than there are values.
+#[multiversion(targets = "simd")]
+pub fn second_difference(row: &[u8], out: &mut [i16]) {
+    let n = row.len() - 2;
+    let (left, here, right, out) = (&row[..n], &row[1..=n], &row[2..], &mut out[..n]);
+    let inputs = left.as_chunks::<LANES>().0.iter().zip(here.as_chunks::<LANES>().0).zip(right.as_chunks::<LANES>().0);
+    for (((left, here), right), out) in inputs.zip(out.as_chunks_mut::<LANES>().0) {
+        second_differences(left, here, right, out);
+    }
+    // The last values again, in place of a remainder.
+    let [left, here, right] = [left, here, right].map(|row| row.last_chunk().expect("a whole step"));
+    second_differences(left, here, right, out.last_chunk_mut().expect("a whole step"));
+}
+
+#[inline(always)]
+fn second_differences(left: &[u8; LANES], here: &[u8; LANES], right: &[u8; LANES], out: &mut [i16; LANES]) {
+    for l in 0..LANES {
+        out[l] = i16::from(left[l]) + i16::from(right[l]) - 2 * i16::from(here[l]);
+    }
+}
+
+/// [[-1, 2, -1], [2, -4, 2], [-1, 2, -1]] of three rows of pixels, from the [`second_difference`] of each.
+///
+/// # Panics
+/// Where the rows are shorter than `out`.
+#[multiversion(targets = "simd")]
+pub fn square3(above: &[i16], here: &[i16], below: &[i16], out: &mut [i16]) {
+    let n = out.len();
+    let (above, here, below) = (&above[..n], &here[..n], &below[..n]);
+    for x in 0..n {
+        out[x] = 2 * here[x] - above[x] - below[x];
     }
 }

@@ -33,6 +33,36 @@ pub fn window_mut<T, const N: usize>(row: &mut [T], start: usize) -> &mut [T; N]
     &mut row[start..].as_chunks_mut::<N>().0[0]
 }
 
+/// Some pixels of a plane: `start + x + y * stride`, x below `width`, y below `height`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first pixel.
+    pub start: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// From one row to the next.
+    pub stride: usize,
+}
+
+impl Window {
+    /// Pixels of a part: its rows stay in the first cache while a feature reads them several times.
+    const PART: usize = 16_384;
+
+    /// This window in parts of at most 32 768 pixels, which start at even rows and columns.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let (across, down) = (Self::PART, (Self::PART / self.width).max(2) & !1);
+        (0..self.height).step_by(down).flat_map(move |y| {
+            let height = down.min(self.height - y);
+            (0..self.width).step_by(across).map(move |x| {
+                let (start, width) = (self.start + x + y * self.stride, across.min(self.width - x));
+                Self { start, width, height, stride: self.stride }
+            })
+        })
+    }
+}
+
 /// A row for `n` values, zeros after them up to a whole block.
 pub fn padded(n: usize) -> Vec<i16> {
     vec![0; blocks(n) * LANES]
@@ -41,24 +71,30 @@ pub fn padded(n: usize) -> Vec<i16> {
 /// A few rows of signed samples, side by side in memory, at least one zero after each, below the last row of the strip
 /// before: sums of products of neighbours are then sums over one long slice, and no pair needs to be left out.
 #[derive(Debug, Clone)]
-pub struct Strip {
+pub struct Strip<T = i16> {
     stride: usize,
     rows: usize,
     filled: usize,
-    data: Vec<i16>,
+    data: Vec<T>,
 }
 
-impl Strip {
+impl<T: Copy + Default> Strip<T> {
     /// For rows of `n` samples; the row before the first is zero.
     pub fn new(n: usize) -> Self {
-        // 64 samples are four vectors of the usual 16; some 16 KiB stay in the first cache beside their inputs.
+        // Some 16 KiB stay in the first cache beside their inputs.
+        Self::of(n, 8192)
+    }
+
+    /// As [`Strip::new`], of about so many `samples`.
+    pub fn of(n: usize, samples: usize) -> Self {
+        // 64 samples are four vectors of the usual 16.
         let stride = (n + 1).next_multiple_of(64);
-        let rows = (8192 / stride).max(1);
-        Self { stride, rows, filled: 0, data: vec![0; (rows + 1) * stride] }
+        let rows = (samples / stride).max(1);
+        Self { stride, rows, filled: 0, data: vec![T::default(); (rows + 1) * stride + 1] }
     }
 
     /// The next row, to be overwritten from its start.
-    pub fn push(&mut self) -> &mut [i16] {
+    pub fn push(&mut self) -> &mut [T] {
         self.filled += 1;
         &mut self.data[self.filled * self.stride..][..self.stride]
     }
@@ -79,13 +115,20 @@ impl Strip {
     }
 
     /// Samples of the rows pushed since the last restart, their zeros among them.
-    pub fn here(&self) -> &[i16] {
+    pub fn here(&self) -> &[T] {
         &self.data[self.stride..][..self.filled * self.stride]
     }
 
     /// The rows above those of [`Strip::here`].
-    pub fn above(&self) -> &[i16] {
+    pub fn above(&self) -> &[T] {
         &self.data[..self.filled * self.stride]
+    }
+
+    /// [`Strip::here`] and [`Strip::above`], each one sample longer: that one has a zero to its left, so that it adds
+    /// nothing to a sum of products of neighbours.
+    pub fn neighbours(&self) -> (&[T], &[T]) {
+        let n = self.filled * self.stride + 1;
+        (&self.data[self.stride..][..n], &self.data[..n])
     }
 
     /// Keeps the last row as the row above, and forgets the others.
@@ -97,7 +140,7 @@ impl Strip {
 
 /// Σ a(i) b(i) over the shorter length, exact; products are less than 2^19.
 #[multiversion(targets = "simd")]
-pub fn dot(a: &[i16], b: &[i16]) -> i64 {
+pub fn dot<T: Copy + Into<i32>>(a: &[T], b: &[T]) -> i64 {
     let mut total = 0;
     let n = a.len().min(b.len());
     let mut start = 0;
@@ -107,7 +150,8 @@ pub fn dot(a: &[i16], b: &[i16]) -> i64 {
         let (a, b) = (&a[start..end], &b[start..end]);
         let mut part = 0;
         for i in 0..end - start {
-            part += i32::from(a[i]) * i32::from(b[i]);
+            let (a, b): (i32, i32) = (a[i].into(), b[i].into());
+            part += a * b;
         }
         total += i64::from(part);
         start = end;
@@ -116,6 +160,6 @@ pub fn dot(a: &[i16], b: &[i16]) -> i64 {
 }
 
 /// Σ a(i) b(i + 1), as [`dot`].
-pub fn dot_next(a: &[i16], b: &[i16]) -> i64 {
+pub fn dot_next<T: Copy + Into<i32>>(a: &[T], b: &[T]) -> i64 {
     dot(a, &b[1..])
 }

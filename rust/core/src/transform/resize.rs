@@ -152,6 +152,16 @@ pub fn resize_part(image: &Image, width: u32, height: u32, part: Region, kernel:
     Image::from_rgb(part.width as u32, part.height as u32, data)
 }
 
+/// The part of an image of `width` × `height` that [`resize_part`] reads for a `part` that holds a pixel.
+pub(crate) fn part_read(width: u32, height: u32, to: (u32, u32), part: Region, kernel: Kernel) -> Region {
+    let read = |from: u32, to: u32, kept: Range<usize>| {
+        let one = |at: usize| Taps::new(from as usize, to as usize, at..at + 1, kernel).rebase();
+        one(kept.start).start..one(kept.end - 1).end
+    };
+    let (columns, rows) = (read(width, to.0, part.columns()), read(height, to.1, part.rows()));
+    Region { left: columns.start, top: rows.start, width: columns.len(), height: rows.len() }
+}
+
 /// The samples that are read: a window of some rows.
 struct Rows<'a> {
     data: &'a [u8],
@@ -254,19 +264,65 @@ fn resample_columns(source: &Rows<'_>, taps: &Taps) -> Vec<u8> {
     let mut input = vec![[0; LANES]; from];
     let mut output = vec![[0; LANES]; to];
     for (rows, out) in rows.chunks(LANES).zip(out.chunks_mut(to * LANES)) {
-        for (lane, row) in rows.iter().enumerate() {
-            for (lanes, &value) in input.iter_mut().zip(*row) {
-                lanes[lane] = value;
-            }
-        }
+        side_by_side(rows, &mut input);
         convolve_lanes(&input, &mut output, taps);
-        for (lane, row) in out.chunks_exact_mut(to).enumerate() {
-            for (value, lanes) in row.iter_mut().zip(&output) {
-                *value = lanes[lane];
-            }
-        }
+        one_by_one(&output, out);
     }
     out
+}
+
+/// A square of samples.
+type Block = [[u8; LANES]; LANES];
+
+/// The first samples of all `rows`, then the second ones, ...: at most [`LANES`] rows, as long as `lanes`.
+fn side_by_side(rows: &[&[u8]], lanes: &mut [[u8; LANES]]) {
+    let (blocks, rest) = lanes.as_chunks_mut::<LANES>();
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let mut square = [[0; LANES]; LANES];
+        for (line, row) in square.iter_mut().zip(rows) {
+            *line = row.as_chunks().0[index];
+        }
+        *block = turned(square);
+    }
+    let done = blocks.len() * LANES;
+    for (lane, row) in rows.iter().enumerate() {
+        for (lanes, &value) in rest.iter_mut().zip(&row[done..]) {
+            lanes[lane] = value;
+        }
+    }
+}
+
+/// The way back: `rows` one after the other, as many as fit.
+fn one_by_one(lanes: &[[u8; LANES]], rows: &mut [u8]) {
+    let (blocks, rest) = lanes.as_chunks::<LANES>();
+    for (index, block) in blocks.iter().enumerate() {
+        for (row, line) in rows.chunks_exact_mut(lanes.len()).zip(turned(*block)) {
+            row.as_chunks_mut().0[index] = line;
+        }
+    }
+    for (lane, row) in rows.chunks_exact_mut(lanes.len()).enumerate() {
+        for (value, lanes) in row[blocks.len() * LANES..].iter_mut().zip(rest) {
+            *value = lanes[lane];
+        }
+    }
+}
+
+/// Lines for columns. To interleave the lines of one half with those of the other, four times over, moves every sample
+/// to its place, and each time is one instruction a line.
+#[inline]
+fn turned(mut block: Block) -> Block {
+    for _ in 0..LANES.ilog2() {
+        let mut next = [[0; LANES]; LANES];
+        for i in 0..LANES / 2 {
+            let (a, b) = (block[i], block[i + LANES / 2]);
+            for j in 0..LANES / 2 {
+                (next[2 * i][2 * j], next[2 * i][2 * j + 1]) = (a[j], b[j]);
+                (next[2 * i + 1][2 * j], next[2 * i + 1][2 * j + 1]) = (a[j + LANES / 2], b[j + LANES / 2]);
+            }
+        }
+        block = next;
+    }
+    block
 }
 
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2", "x86_64+sse4.1"))]

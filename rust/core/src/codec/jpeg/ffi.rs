@@ -7,6 +7,7 @@ use turbojpeg_sys as tj;
 
 use super::super::Source;
 use super::super::encode::Subsampling;
+use super::Coefficients;
 use super::header::Header;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -37,6 +38,27 @@ unsafe extern "C" {
         max_scans: i32,
         report: *mut Report,
     );
+
+    fn mllmrisk_jpeg_coefficients(
+        data: *const u8,
+        size: usize,
+        width: u32,
+        height: u32,
+        components: *mut ComponentOut,
+        count: u32,
+        max_memory: usize,
+        max_scans: i32,
+        report: *mut Report,
+    );
+}
+
+/// `struct jpeg_component` of `shim.c`.
+#[repr(C)]
+struct ComponentOut {
+    values: *mut i16,
+    blocks_x: u32,
+    blocks_y: u32,
+    quantisation: [u16; 64],
 }
 
 impl Report {
@@ -63,23 +85,73 @@ pub(super) fn decode(source: &Source<'_>, header: &Header, max_scans: i32) -> Re
             header.width,
             header.height,
             channels as u32,
-            usize::try_from(source.limits.memory).unwrap_or(usize::MAX).min(isize::MAX as usize),
+            max_memory(source),
             max_scans,
             &raw mut report,
         );
     }
+    check(source, &report, max_scans)?;
+    // SAFETY: a decode without missing data has written every row.
+    unsafe { out.set_len(size) };
+    Ok(out)
+}
+
+fn check(source: &Source<'_>, report: &Report, max_scans: i32) -> Result<()> {
     match report.status {
-        DECODED if report.warnings == 0 => {
-            // SAFETY: a decode without missing data has written every row.
-            unsafe { out.set_len(size) };
-            Ok(out)
-        }
+        DECODED if report.warnings == 0 => Ok(()),
         _ if report.warnings & SOURCE_ENDED != 0 => Err(source.truncated(report.message())),
         OTHER_SIZE => Err(source.corrupt("it has two frame headers that disagree")),
         TOO_MANY_SCANS => Err(source.corrupt(format!("more than {max_scans} scans"))),
         OUT_OF_MEMORY => Err(source.over_memory()),
         _ => Err(source.corrupt(report.message())),
     }
+}
+
+/// The quantised coefficients of every component as they are stored; no pixel is made.
+pub(super) fn coefficients(source: &Source<'_>, header: &Header<'_>, max_scans: i32) -> Result<Vec<Coefficients>> {
+    let mut found = Vec::with_capacity(header.components.len());
+    for (component, (blocks_x, blocks_y)) in header.components.iter().zip(header.blocks()) {
+        let size = blocks_x as usize * blocks_y as usize * 64;
+        let mut values: Vec<i16> = Vec::new();
+        values.try_reserve_exact(size).map_err(|_| source.over_memory())?;
+        let sampling = (component.horizontal, component.vertical);
+        found.push(Coefficients { blocks_x, blocks_y, values, quantisation: [0; 64], sampling });
+    }
+    let out = |of: &mut Coefficients| ComponentOut {
+        values: of.values.as_mut_ptr(),
+        blocks_x: of.blocks_x,
+        blocks_y: of.blocks_y,
+        quantisation: [0; 64],
+    };
+    let mut components: Vec<ComponentOut> = found.iter_mut().map(out).collect();
+    let mut report = Report { status: 0, warnings: 0, message: [0; 200] };
+    // SAFETY: `data`, `components` and `report` live through the call; each `values` has room for its blocks, whose
+    // numbers the shim compares with libjpeg's own before it writes. It keeps no pointer and never unwinds.
+    unsafe {
+        mllmrisk_jpeg_coefficients(
+            source.bytes.as_ptr(),
+            source.bytes.len(),
+            header.width,
+            header.height,
+            components.as_mut_ptr(),
+            components.len() as u32,
+            max_memory(source),
+            max_scans,
+            &raw mut report,
+        );
+    }
+    check(source, &report, max_scans)?;
+    for (to, from) in found.iter_mut().zip(components) {
+        // SAFETY: a call that succeeds has written every block.
+        unsafe { to.values.set_len(to.blocks_x as usize * to.blocks_y as usize * 64) };
+        to.quantisation = from.quantisation;
+    }
+    Ok(found)
+}
+
+/// What libjpeg may take, in the range of its own type.
+fn max_memory(source: &Source<'_>) -> usize {
+    usize::try_from(source.limits.memory).unwrap_or(usize::MAX).min(isize::MAX as usize)
 }
 
 /// A `TurboJPEG` instance that is destroyed when it goes.

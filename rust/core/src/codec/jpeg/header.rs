@@ -37,6 +37,15 @@ impl Header<'_> {
         self.is_progressive() || self.first_scan < self.components.len()
     }
 
+    /// Columns and rows of blocks of each component, those that only pad an MCU left out.
+    pub(super) fn blocks(&self) -> Vec<(u32, u32)> {
+        let max = |side: fn(&Component) -> u8| u32::from(self.components.iter().map(side).max().unwrap_or(1).max(1));
+        let (h, v) = (max(|c| c.horizontal), max(|c| c.vertical));
+        let count = |length: u32, of: u8, most: u32| (length * u32::from(of)).div_ceil(8 * most);
+        let both = |c: &Component| (count(self.width, c.horizontal, h), count(self.height, c.vertical, v));
+        self.components.iter().map(both).collect()
+    }
+
     /// Bytes of all coefficients: 128 a block, each component padded to whole MCUs.
     pub(super) fn coefficient_bytes(&self) -> u64 {
         let max = |side: fn(&Component) -> u8| u64::from(self.components.iter().map(side).max().unwrap_or(1).max(1));
