@@ -13,6 +13,7 @@ use mllmrisk_core::metrics::{self, Measure, Resampling, Scored};
 use mllmrisk_core::perturb::Chain;
 use mllmrisk_core::preprocess::{Crop, Padding, Preprocessing, Resampling as Sizing, Rounding};
 use mllmrisk_core::quality;
+use mllmrisk_core::transform::plane_fft;
 
 const SIDE: u32 = 512;
 
@@ -22,14 +23,15 @@ type Work = Box<dyn FnMut()>;
 type Make = fn() -> Work;
 
 const WORKLOADS: &[(&str, Make)] = &[
-    ("decode jpeg", || decoding(&Encoding::Jpeg { quality: 90, subsampling: Subsampling::S420 })),
-    ("decode png", || decoding(&Encoding::Png)),
-    ("decode webp", || decoding(&Encoding::Webp { quality: 90 })),
+    ("decode jpeg", || decoding(Encoding::Jpeg { quality: 90, subsampling: Subsampling::S420 })),
+    ("decode png", || decoding(Encoding::Png)),
+    ("decode webp", || decoding(Encoding::Webp { quality: 90 })),
     ("features default", || extracting("default")),
     ("features all", || extracting("all")),
     ("features radial", || extracting("radial")),
     ("features block_dct", || extracting("block_dct")),
     ("features srm3", || extracting("srm3")),
+    ("transform", transforming),
     ("prepare", preparing),
     ("perturb jpeg:75", || perturbing("jpeg:75")),
     ("perturb resize:0.5", || perturbing("resize:0.5")),
@@ -64,8 +66,8 @@ fn measured(work: &mut dyn FnMut()) {
     work();
 }
 
-fn decoding(encoding: &Encoding) -> Work {
-    let bytes = encode(&photograph(SIDE, SIDE, 1), encoding).expect("the image can be encoded");
+fn decoding(encoding: Encoding) -> Work {
+    let bytes = encode(&photograph(SIDE, SIDE, 1), &encoding).expect("the image can be encoded");
     Box::new(move || {
         let input = Input { name: "photograph", bytes: black_box(&bytes) };
         black_box(codec::decode(&input, &Limits::default(), false).expect("the file is whole"));
@@ -77,6 +79,14 @@ fn extracting(name: &str) -> Work {
     let selection = features::select(&[name]).expect("the set has a name");
     Box::new(move || {
         black_box(features::extract("photograph", black_box(&image), &selection).expect("the image is large enough"));
+    })
+}
+
+fn transforming() -> Work {
+    let side = SIDE as usize;
+    let plane: Vec<f32> = uniform(side * side, 1).iter().map(|&x| x as f32).collect();
+    Box::new(move || {
+        black_box(plane_fft::forward(black_box(plane.as_slice()), side));
     })
 }
 

@@ -296,7 +296,9 @@ mod tests {
     fn on_all_vectors(check: impl Fn(usize, usize)) {
         for lanes in [16, 8, 0] {
             MOST_LANES.set(lanes);
-            SIZES.iter().for_each(|&(width, height)| check(width, height));
+            for (width, height) in SIZES {
+                check(width, height);
+            }
         }
         MOST_LANES.set(16);
     }
