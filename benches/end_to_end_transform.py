@@ -13,6 +13,7 @@ from mllmrisk import transform
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import comparison
 from comparison import Row, interleaved
 
 SIZES = [
@@ -57,10 +58,9 @@ def size_rows(height: int, width: int) -> list[Row]:
         rounds = max(11, 40_000_000 // (height * width) // 2 * 2 + 1)
         ours, mkl, pocketfft = interleaved(*calls, rounds=min(rounds, 301))
         work = f"{name} {height}x{width}"
-        found += [Row(work, "MKL (torch)", ours, mkl), Row(work, "SciPy", ours, pocketfft)]
+        found += [Row(work, "MKL (torch)", ours, mkl, 1), Row(work, "SciPy", ours, pocketfft)]
     return found
 
 
 if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.work:>18} {row.baseline:>12} {row.ours_ms:8.3f} {row.baseline_ms:8.3f} {row.ratio:6.2f}")
+    comparison.say(rows())

@@ -170,9 +170,12 @@ static boolean decode_mcu(j_decompress_ptr info, JBLOCKROW *blocks) {
   return TRUE;
 }
 
+/* The versions whose decompressor was read for what it expects of an entropy decoder. */
+#define KNOWN (LIBJPEG_TURBO_VERSION_NUMBER >= 3001000 && LIBJPEG_TURBO_VERSION_NUMBER < 3002000)
+
 int mllmrisk_entropy_install(j_decompress_ptr info, struct entropy *entropy) {
   int c;
-  if (info->progressive_mode || info->arith_code || info->restart_interval != 0 || info->data_precision != 8 ||
+  if (!KNOWN || info->progressive_mode || info->arith_code || info->restart_interval != 0 || info->data_precision != 8 ||
       info->comps_in_scan != info->num_components || jpeg_has_multiple_scans(info) || info->unread_marker != 0 ||
       info->Ss != 0 || info->Se != DCTSIZE2 - 1 || info->Ah != 0 || info->Al != 0)
     return 0;
