@@ -28,7 +28,7 @@ os.environ.update(
 )
 
 from comparison import Row  # noqa: E402
-from unreached import REASONS  # noqa: E402
+from unreached import reason  # noqa: E402
 
 #: Load of other work per core below which the machine counts as quiet.
 _QUIET = 0.25
@@ -222,8 +222,8 @@ def goals(rows: Sequence[Measured]) -> str:
         row = found.row
         if row.goal is None:
             continue
-        reason = "reached" if found.reached else f"**not reached**: {REASONS.get(row.work, 'not looked into yet')}"
-        lines.append(f"| {row.work} | {row.baseline} | {_figure(row.goal)} | {_figure(found.ratio)} | {reason} |")
+        verdict = "reached" if found.reached else f"**not reached**: {reason(row.work)}"
+        lines.append(f"| {row.work} | {row.baseline} | {_figure(row.goal)} | {_figure(found.ratio)} | {verdict} |")
     return "\n".join(lines)
 
 
