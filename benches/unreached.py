@@ -1,17 +1,22 @@
-"""What stops a goal that is not reached: by how the row's work begins, one sentence. Rows that reach theirs need none."""
+"""What stops a goal that is not reached: by how the row's work begins. Rows that reach theirs need no sentence."""
 
 _REASONS = {
-    "`default` set": "half of what it was; what is left are the tile transforms (0.25 ms at 512 px, near what their "
-    "operations take), the block DCT and the cross-differences (0.15 and 0.19 ms, a third of which is known to be saved by "
-    "one pass over the 16 products) and co-occurrence counts, which are bound by stores (0.15 ms)",
-    "set `all`": "the costly families are not looked into yet: srm30's pairs, the fill of glcm and the grades of aide",
-    "decode webp": "both are libwebp: ours is compiled for SSE2 and chooses wider code at run time, and the binding asks "
-    "for no more; the rest is the call",
-    "files, ": "half of our time is entropy decoding of the rows above the crop, which both sides pay; worker processes "
-    "copy float32 batches through shared memory, which threads do not",
+    "`default` set": (
+        "half of what it was. At 512 px 0.25 ms are the tile transforms, 0.15 the block DCT, 0.19 the cross-differences, "
+        "0.15 co-occurrence counts, 0.1 planes and their median; by the notes 15 and 16 in docs/design about 0.3 ms more "
+        "can be saved, and the rest needs another idea"
+    ),
+    "set `all`": "srm30's pairs, the fill of glcm and the grades of aide, which nobody has looked into yet",
+    "decode webp": (
+        "both are libwebp; ours is compiled for SSE2, since its crate takes SSE4.1 only without a choice at run time"
+    ),
+    "files, ": (
+        "both sides pay for the entropy decoding of the rows above the crop, the larger part of our time; worker "
+        "processes also copy float32 batches through shared memory, which threads do not"
+    ),
     "tar, ": "as for files",
     "Parquet, ": "as for files; each worker process reads every row group",
-    "rate and interval, 10,000": "calls of 12 ms, of which the thread's start and the join of the replicates are serial",
+    "rate and interval, 10,000": "calls of 12 ms each; it is not known yet what they wait for",
 }
 
 
