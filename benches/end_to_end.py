@@ -30,8 +30,8 @@ os.environ.update(
 from comparison import Row  # noqa: E402
 from unreached import reason  # noqa: E402
 
-#: Load of other work per core below which the machine counts as quiet.
-_QUIET = 0.25
+#: Share of the processors' time that other programs may have taken on a machine that counts as quiet.
+_QUIET = 0.05
 #: Where the hand-written rest of the page begins.
 _REST = "<!-- what follows is written by hand -->"
 
@@ -227,19 +227,39 @@ def goals(rows: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
-def page(rows: dict[str, list[Measured]], load: tuple[float, float], rest: str) -> str:
+class Others:
+    """What other programs take of the processors' time, from its making on (Linux)."""
+
+    def __init__(self) -> None:
+        self._before = self._taken()
+
+    @property
+    def share(self) -> float:
+        """Of all processors' time so far."""
+        (busy, total, own), (busy0, total0, own0) = self._taken(), self._before
+        return max(0.0, (busy - busy0) - (own - own0)) / max(total - total0, 1e-9)
+
+    @staticmethod
+    def _taken() -> tuple[float, float, float]:
+        """Seconds: of all processors busy, and in all; of this program with the children that have ended."""
+        head = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+        ticks = [int(field) / os.sysconf("SC_CLK_TCK") for field in head.split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        return sum(ticks) - idle, sum(ticks), sum(os.times()[:4])
+
+
+def page(rows: dict[str, list[Measured]], others: float, rest: str) -> str:
     """docs/performance.md.
 
     Args:
         rows: comparisons by part.
-        load: load average over the last minute before and after.
+        others: the share of the processors' time that other programs took meanwhile.
         rest: what stands below the measured part.
     """
-    busy = max(load[0], load[1] - 1) / (os.cpu_count() or 1) > _QUIET
     shared = (
         "The machine was shared with other heavy work meanwhile: times are longer than on a quiet one and single "
         "figures may be off by a few tens of per cent; the two sides of a ratio ran in turn, so ratios are less so."
-        if busy
+        if others > _QUIET
         else "The machine did nothing else meanwhile."
     )
     parts = "\n\n".join(
@@ -276,7 +296,7 @@ def main() -> None:
     wanted = parser.parse_args()
     if wanted.write and wanted.only:
         parser.error("--write needs every part: the page is one run")
-    before = os.getloadavg()[0]
+    others = Others()
     rows: dict[str, list[Measured]] = {}
     for part in PARTS:
         if wanted.only and part.name not in wanted.only:
@@ -290,7 +310,7 @@ def main() -> None:
             print(f"{verdict}  {row.work}, {row.baseline}: {_figure(found.ratio)} of {_figure(row.goal or 0)}")
     if wanted.write:
         _, _, rest = PAGE.read_text(encoding="utf-8").partition(_REST + "\n")
-        PAGE.write_text(page(rows, (before, os.getloadavg()[0]), rest), encoding="utf-8")
+        PAGE.write_text(page(rows, others.share, rest), encoding="utf-8")
         print(PAGE.relative_to(ROOT))
 
 

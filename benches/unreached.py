@@ -2,9 +2,9 @@
 
 _REASONS = {
     "`default` set": (
-        "half of what it was. At 512 px 0.25 ms are the tile transforms, 0.15 the block DCT, 0.19 the cross-differences, "
-        "0.15 co-occurrence counts, 0.1 planes and their median; by the notes 15 and 16 in docs/design about 0.3 ms more "
-        "can be saved, and the rest needs another idea"
+        "half of what it was. 0.25 ms are the tile transforms, 0.15 the block DCT, 0.19 the cross-differences, 0.15 "
+        "co-occurrence counts, 0.1 planes and their median; by notes 15 and 16 in docs/design about 0.3 ms more can be "
+        "saved, and the rest needs another idea"
     ),
     "set `all`": "srm30's pairs, the fill of glcm and the grades of aide, which nobody has looked into yet",
     "decode webp": (
